@@ -1,0 +1,117 @@
+#include "services/tree/tree_root.hpp"
+
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace mirrorbus::tree {
+
+using base::throw_errno;
+using proto::Bytes;
+using proto::ByteView;
+
+namespace {
+
+// For reading if we may (so that it can be listed), else just to stand in.
+base::Fd open_directory(int from, const Bytes& path, std::uint64_t resolve) {
+  open_how how = {};
+  how.flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+  how.resolve = resolve;
+  const auto call = [from, &path, &how] {
+    for (;;) {
+      const long fd = ::syscall(SYS_openat2, from, path.c_str(), &how, sizeof how);
+      // EAGAIN: something was renamed while ".." safety was being judged.
+      if (fd >= 0 || errno != EAGAIN)
+        return base::Fd(static_cast<int>(fd));
+    }
+  };
+  base::Fd fd = call();
+  if (!fd && errno == EACCES) {
+    how.flags = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+    fd = call();
+  }
+  return fd;
+}
+
+} // namespace
+
+TreeRoot::TreeRoot(const std::string& path) : root_(open_directory(AT_FDCWD, path + "/.", 0)) {
+  if (!root_)
+    throw_errno("open tree " + path);
+}
+
+TreeRoot::TreeRoot(base::Fd root) : root_(std::move(root)) {}
+
+TreeRoot TreeRoot::clone() const {
+  base::Fd copy(::fcntl(root_.get(), F_DUPFD_CLOEXEC, 0));
+  if (!copy)
+    throw_errno("duplicate descriptor of a tree");
+  return TreeRoot(std::move(copy));
+}
+
+base::Fd TreeRoot::open_beneath(int from, const Bytes& path) const {
+  return open_directory(
+      from, path, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV);
+}
+
+TreeRoot::Dir TreeRoot::open(ByteView path) {
+  if (const auto found = by_path_.find(path); found != by_path_.end()) {
+    recent_.splice(recent_.begin(), recent_, found->second);
+    return found->second->dir;
+  }
+  base::Fd fd;
+  const auto parent = path.empty() ? by_path_.end() : by_path_.find(parent_path(path));
+  if (parent != by_path_.end())
+    fd = open_beneath(parent->second->dir.get(), Bytes(last_name(path)));
+  else
+    fd = open_beneath(root_.get(), path.empty() ? Bytes(".") : Bytes(path));
+  if (!fd)
+    throw_errno("open directory " + Bytes(path));
+
+  recent_.push_front({Bytes(path), Dir(std::move(fd))});
+  by_path_.emplace(recent_.front().path, recent_.begin());
+  if (recent_.size() > kCached) {
+    by_path_.erase(recent_.back().path);
+    recent_.pop_back();
+  }
+  return recent_.front().dir;
+}
+
+void TreeRoot::forget(ByteView path) {
+  for (auto it = recent_.begin(); it != recent_.end();) {
+    const ByteView held = it->path;
+    const bool below =
+        path.empty() || held == path ||
+        (held.size() > path.size() && held.starts_with(path) && held[path.size()] == '/');
+    if (below) {
+      by_path_.erase(held);
+      it = recent_.erase(it);
+    } else {
+      ++it;
+    }
+  }
+}
+
+Bytes join_path(ByteView dir, ByteView name) {
+  if (dir.empty())
+    return Bytes(name);
+  Bytes path;
+  path.reserve(dir.size() + 1 + name.size());
+  path += dir;
+  path += '/';
+  path += name;
+  return path;
+}
+
+ByteView parent_path(ByteView path) {
+  const auto slash = path.rfind('/');
+  return slash == ByteView::npos ? ByteView{} : path.substr(0, slash);
+}
+
+ByteView last_name(ByteView path) {
+  const auto slash = path.rfind('/');
+  return slash == ByteView::npos ? path : path.substr(slash + 1);
+}
+
+} // namespace mirrorbus::tree
