@@ -1,6 +1,6 @@
 // System calls on one name in one open directory, the only way this program changes a tree.
 //
-// A name is a single component; the directory is a descriptor the caller got from TreeRoot, so no
+// A name is a single component; the directory is a descriptor the caller got from RootDir, so no
 // path is ever walked here and no symlink ever followed: whatever an attacker swaps in under a name
 // is itself what gets looked at, changed, replaced or removed. An empty name means the directory
 // itself.

@@ -1,6 +1,6 @@
 #include "services/tree/entry_ops.hpp"
 
-#include "services/tree/tree_root.hpp"
+#include "services/tree/root_dir.hpp"
 #include "test/support/as_user.hpp"
 #include "test/support/temp_dir.hpp"
 
@@ -33,14 +33,14 @@ struct stat stat_of(const std::string& path) {
 
 } // namespace
 
-TEST_CASE("directories are opened beneath the root only", "[tree_root]") {
+TEST_CASE("directories are opened beneath the root only", "[root_dir]") {
   const TempDir tmp;
   std::filesystem::create_directories(tmp / "tree/a/b");
   std::filesystem::create_directories(tmp / "outside");
   std::filesystem::create_symlink("../outside", tmp / "tree/out");
   std::filesystem::create_symlink("a", tmp / "tree/in");
   tmp.write("tree/file", "x");
-  TreeRoot root(tmp / "tree");
+  RootDir root(tmp / "tree");
 
   CHECK(root.open("").get() >= 0);
   CHECK(root.open("a/b").get() >= 0);
@@ -54,11 +54,11 @@ TEST_CASE("directories are opened beneath the root only", "[tree_root]") {
   CHECK(errno_of([&root] { root.open("none"); }) == ENOENT);
 }
 
-TEST_CASE("a cached directory is forgotten with what lies below it", "[tree_root]") {
+TEST_CASE("a cached directory is forgotten with what lies below it", "[root_dir]") {
   const TempDir tmp;
   std::filesystem::create_directories(tmp / "a/b");
   std::filesystem::create_directories(tmp / "ab");
-  TreeRoot root(tmp.path());
+  RootDir root(tmp.path());
   const auto ino = [&root](const char* path) {
     struct stat st;
     ::fstat(root.open(path).get(), &st);
@@ -86,7 +86,7 @@ TEST_CASE("metadata is changed without following symlinks", "[entry_ops]") {
   std::filesystem::create_directory(tmp / "tree");
   std::filesystem::create_symlink("../outside", tmp / "tree/link");
   tmp.write("tree/file", "x");
-  TreeRoot root(tmp / "tree");
+  RootDir root(tmp / "tree");
   const EntryOps ops;
   const auto before = stat_of(tmp / "outside");
 
@@ -115,7 +115,7 @@ TEST_CASE("metadata is changed without following symlinks", "[entry_ops]") {
 TEST_CASE("replace leaves one name, also between links to one inode", "[entry_ops]") {
   const TempDir tmp;
   tmp.write("a", "x");
-  TreeRoot root(tmp.path());
+  RootDir root(tmp.path());
   const EntryOps ops;
   ops.link(root.fd(), "a", root.fd(), "b");
   ops.replace(root.fd(), "b", root.fd(), "a");
@@ -135,9 +135,9 @@ TEST_CASE("remove_all takes everything, however deep and closed, and follows not
   tmp.write("kept/file", "x");
   const auto failed = test::as_user(test::kPlainUser, [&tmp] {
     const EntryOps ops;
-    TreeRoot root(tmp.path());
+    RootDir root(tmp.path());
     ops.make_directory(root.fd(), "top", 0755);
-    TreeRoot::Dir top = root.open("top");
+    RootDir::Dir top = root.open("top");
     ops.make_symlink("../kept", top.get(), "link");
     ops.make_symlink("../outside", top.get(), "link2");
     // 300 levels of 30 bytes: longer than PATH_MAX, deeper than remove_all holds descriptors.
@@ -173,7 +173,7 @@ TEST_CASE("every change passes the probe first", "[entry_ops]") {
   const TempDir tmp;
   tmp.write("file", "x");
   std::filesystem::create_directory(tmp / "dir");
-  TreeRoot root(tmp.path());
+  RootDir root(tmp.path());
   const EntryOps ops(&probe);
   const int d = root.fd();
   CHECK_THROWS_AS(ops.set_owner(d, "file", 1, 1), Stop);

@@ -1,4 +1,4 @@
-#include "services/tree/tree_root.hpp"
+#include "services/tree/root_dir.hpp"
 
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -36,26 +36,26 @@ base::Fd open_directory(int from, const Bytes& path, std::uint64_t resolve) {
 
 } // namespace
 
-TreeRoot::TreeRoot(const std::string& path) : root_(open_directory(AT_FDCWD, path + "/.", 0)) {
+RootDir::RootDir(const std::string& path) : root_(open_directory(AT_FDCWD, path + "/.", 0)) {
   if (!root_)
     throw_errno("open tree " + path);
 }
 
-TreeRoot::TreeRoot(base::Fd root) : root_(std::move(root)) {}
+RootDir::RootDir(base::Fd root) : root_(std::move(root)) {}
 
-TreeRoot TreeRoot::clone() const {
+RootDir RootDir::clone() const {
   base::Fd copy(::fcntl(root_.get(), F_DUPFD_CLOEXEC, 0));
   if (!copy)
     throw_errno("duplicate descriptor of a tree");
-  return TreeRoot(std::move(copy));
+  return RootDir(std::move(copy));
 }
 
-base::Fd TreeRoot::open_beneath(int from, const Bytes& path) const {
+base::Fd RootDir::open_beneath(int from, const Bytes& path) const {
   return open_directory(
       from, path, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV);
 }
 
-TreeRoot::Dir TreeRoot::open(ByteView path) {
+RootDir::Dir RootDir::open(ByteView path) {
   if (const auto found = by_path_.find(path); found != by_path_.end()) {
     recent_.splice(recent_.begin(), recent_, found->second);
     return found->second->dir;
@@ -78,7 +78,7 @@ TreeRoot::Dir TreeRoot::open(ByteView path) {
   return recent_.front().dir;
 }
 
-void TreeRoot::forget(ByteView path) {
+void RootDir::forget(ByteView path) {
   for (auto it = recent_.begin(); it != recent_.end();) {
     const ByteView held = it->path;
     const bool below =

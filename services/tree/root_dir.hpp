@@ -4,7 +4,7 @@
 // RESOLVE_BENEATH | NO_SYMLINKS | NO_MAGICLINKS | NO_XDEV: a path from outside cannot leave the
 // tree, whatever it says and whatever is swapped in underneath while it is walked. A few
 // directories stay open in a cache, because work goes through a tree in path order. Each thread has
-// its own TreeRoot.
+// its own RootDir.
 #pragma once
 
 #include "bus/base/fd.hpp"
@@ -18,7 +18,7 @@
 
 namespace mirrorbus::tree {
 
-class TreeRoot {
+class RootDir {
  public:
   // Shared: the cache may close a directory while its user still works in it.
   class Dir {
@@ -26,16 +26,16 @@ class TreeRoot {
     int get() const { return fd_->get(); }
 
    private:
-    friend class TreeRoot;
+    friend class RootDir;
     explicit Dir(base::Fd fd) : fd_(std::make_shared<base::Fd>(std::move(fd))) {}
     std::shared_ptr<base::Fd> fd_;
   };
 
   // Opens `path`, whose own symlinks are the operator's and are followed.
-  explicit TreeRoot(const std::string& path);
-  explicit TreeRoot(base::Fd root);
+  explicit RootDir(const std::string& path);
+  explicit RootDir(base::Fd root);
   // A second one for another thread.
-  TreeRoot clone() const;
+  RootDir clone() const;
 
   int fd() const { return root_.get(); }
   // The directory at a path below the root, "" the root itself; components separated by one '/'.
