@@ -71,8 +71,8 @@ int line_of(const toml::node& node) { return static_cast<int>(node.source().begi
 
 std::string show(Duration duration) {
   const auto ns = static_cast<std::uint64_t>(duration.count());
-  for (const Unit& unit : {Unit{"h", 3'600'000'000'000}, Unit{"s", 1'000'000'000},
-                           Unit{"ms", 1'000'000}})
+  for (const Unit& unit :
+       {Unit{"h", 3'600'000'000'000}, Unit{"s", 1'000'000'000}, Unit{"ms", 1'000'000}})
     if (ns % unit.factor == 0) return fmt::format("{}{}", ns / unit.factor, unit.name);
   return fmt::format("{}ns", ns);
 }
@@ -101,8 +101,9 @@ struct Config::Impl {
   }
 
   static std::string where(const std::string& table, bool listed, std::string_view key) {
-    const std::string head =
-        table.empty() ? "" : listed ? fmt::format("[[{}]]", table) : fmt::format("[{}]", table);
+    const std::string head = table.empty() ? ""
+                             : listed      ? fmt::format("[[{}]]", table)
+                                           : fmt::format("[{}]", table);
     if (head.empty()) return key.empty() ? "" : fmt::format("{}: ", key);
     return key.empty() ? head + ": " : fmt::format("{} {}: ", head, key);
   }
@@ -223,8 +224,10 @@ std::int64_t ConfigTable::integer(std::string_view key, std::int64_t fallback, s
   if (!node) return fallback;
   const auto* number = node->as_integer();
   if (!number) fail(key, fmt::format("is {}, must be a whole number", type_name(*node)));
-  if (number->get() < least) fail(key, fmt::format("is {}, must be at least {}", number->get(), least));
-  if (number->get() > most) fail(key, fmt::format("is {}, must be at most {}", number->get(), most));
+  if (number->get() < least)
+    fail(key, fmt::format("is {}, must be at least {}", number->get(), least));
+  if (number->get() > most)
+    fail(key, fmt::format("is {}, must be at most {}", number->get(), most));
   return number->get();
 }
 
@@ -243,8 +246,9 @@ Duration ConfigTable::duration(std::string_view key, Duration fallback, Duration
   const char* text = expected_text(*node);
   const auto value = text ? parse_duration(text) : std::nullopt;
   if (!value) {
-    fail(key, fmt::format("{} is not a time, write e.g. \"500ms\", \"2s\", \"10m\", \"24h\", \"7d\"",
-                          text ? fmt::format("\"{}\"", text) : std::string(type_name(*node))));
+    fail(key,
+         fmt::format("{} is not a time, write e.g. \"500ms\", \"2s\", \"10m\", \"24h\", \"7d\"",
+                     text ? fmt::format("\"{}\"", text) : std::string(type_name(*node))));
   }
   if (*value < least) fail(key, fmt::format("\"{}\" must be at least {}", text, show(least)));
   if (*value > most) fail(key, fmt::format("\"{}\" must be at most {}", text, show(most)));
@@ -298,7 +302,8 @@ std::vector<ConfigTable> ConfigTable::tables(std::string_view key) const {
   std::vector<ConfigTable> out;
   if (!node) return out;
   const toml::array* list = node->as_array();
-  if (!list) fail(key, fmt::format("is {}, must be a list of tables: [[{}]]", type_name(*node), inner));
+  if (!list)
+    fail(key, fmt::format("is {}, must be a list of tables: [[{}]]", type_name(*node), inner));
   for (const toml::node& item : *list) {
     const toml::table* table = item.as_table();
     if (!table) fail(key, fmt::format("holds {}, must be a list of tables", type_name(item)));
@@ -311,9 +316,8 @@ std::vector<std::string> ConfigTable::keys() const {
   std::vector<std::pair<toml::source_position, std::string>> found;
   if (const toml::table* table = as_table(node_))
     for (const auto& [key, node] : *table) found.emplace_back(key.source().begin, key.str());
-  std::ranges::sort(found, {}, [](const auto& item) {
-    return std::pair(item.first.line, item.first.column);
-  });
+  std::ranges::sort(found, {},
+                    [](const auto& item) { return std::pair(item.first.line, item.first.column); });
   std::vector<std::string> out;
   for (auto& [position, key] : found) out.push_back(std::move(key));
   return out;

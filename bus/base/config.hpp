@@ -53,8 +53,8 @@ class Config {
 };
 
 // One table, present or not: an absent one has no keys, so every getter gives its fallback. Getters
-// without a fallback raise if the key is absent; find_… give nothing. All raise on another type or a
-// value out of range.
+// without a fallback raise if the key is absent; find_… give nothing. All raise on another type or
+// a value out of range.
 class ConfigTable {
  public:
   bool present() const;

@@ -74,7 +74,8 @@ void Timer::cancel() {
 bool Timer::running() const { return state_->task != nullptr; }
 
 struct FdWatch::State : std::enable_shared_from_this<State> {
-  State(Loop& loop, int fd, Callback cb) : descriptor(loop.context(), fd), callback(std::move(cb)) {}
+  State(Loop& loop, int fd, Callback cb)
+      : descriptor(loop.context(), fd), callback(std::move(cb)) {}
 
   asio::posix::stream_descriptor descriptor;
   Callback callback;

@@ -1,5 +1,5 @@
-// The event loop: one thread runs it, and that thread owns every object that lives on it. Timers and
-// descriptor watches are members of the objects that need them; other threads only post().
+// The event loop: one thread runs it, and that thread owns every object that lives on it. Timers
+// and descriptor watches are members of the objects that need them; other threads only post().
 //
 // What a callback throws leaves run(): a broken world ends the daemon, nothing is swallowed here.
 #pragma once
@@ -44,8 +44,8 @@ class Loop {
   std::unique_ptr<Impl> impl_;
 };
 
-// One callback later. Loop thread only. Once cancelled or destroyed the callback never runs, even if
-// its time had come; starting a running timer replaces what it was to do.
+// One callback later. Loop thread only. Once cancelled or destroyed the callback never runs, even
+// if its time had come; starting a running timer replaces what it was to do.
 class Timer {
  public:
   explicit Timer(Loop& loop);
@@ -63,12 +63,13 @@ class Timer {
   std::shared_ptr<State> state_;  // shared with the wait in flight, which may outlive the timer
 };
 
-// Watches a descriptor that somebody else owns and closes (libzmq, c-ares, libcurl): it is taken out
-// of the loop again before the watch is destroyed, and never read, written or closed. Loop thread
-// only. The owner keeps it open as long as the watch lives.
+// Watches a descriptor that somebody else owns and closes (libzmq, c-ares, libcurl): it is taken
+// out of the loop again before the watch is destroyed, and never read, written or closed. Loop
+// thread only. The owner keeps it open as long as the watch lives.
 //
 // Interest is level-triggered and stays until changed: the callback comes again while the condition
-// holds. `readable` also tells of errors and hang-ups. Destroying the watch in its callback is fine.
+// holds. `readable` also tells of errors and hang-ups. Destroying the watch in its callback is
+// fine.
 class FdWatch {
  public:
   using Callback = std::move_only_function<void(bool readable, bool writable)>;

@@ -30,7 +30,8 @@ class WorkerPool {
   void submit(Job job, Done done) {
     using T = std::invoke_result_t<Job&>;
     add([job = std::move(job), done = std::move(done)]() mutable -> Task {
-      return [outcome = run<T>(job), done = std::move(done)]() mutable { done(std::move(outcome)); };
+      return
+          [outcome = run<T>(job), done = std::move(done)]() mutable { done(std::move(outcome)); };
     });
   }
 
@@ -58,7 +59,8 @@ class WorkerPool {
   }
   void add(Work work);
 
-  std::shared_ptr<Impl> impl_;  // shared with posted results, which ask it whether they still matter
+  std::shared_ptr<Impl>
+      impl_;  // shared with posted results, which ask it whether they still matter
 };
 
 }  // namespace mirrorbus::base

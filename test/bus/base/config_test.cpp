@@ -29,8 +29,8 @@ TEST_CASE("durations and sizes are a whole number and a unit", "[config]") {
   CHECK(parse_duration("24h") == 24h);
   CHECK(parse_duration("7d") == 168h);
   CHECK(parse_duration("0s") == 0s);
-  for (const char* bad : {"", "5", "s", "-1s", "1.5s", "1 s", "1S", "1sx", "200000d",
-                          "99999999999999999999s"})
+  for (const char* bad :
+       {"", "5", "s", "-1s", "1.5s", "1 s", "1S", "1sx", "200000d", "99999999999999999999s"})
     CHECK_FALSE(parse_duration(bad));
   CHECK(parse_size("0") == 0);
   CHECK(parse_size("512") == 512);
@@ -103,22 +103,28 @@ TEST_CASE("what is absent gives the fallback", "[config]") {
 }
 
 TEST_CASE("errors name file, line, table, key and what is allowed", "[config]") {
-  const Config config = parse("[bus]\na = 1\nb = \"soon\"\nc = [1]\nd = \"blue\"\n[[tree]]\nn = 2\n");
+  const Config config =
+      parse("[bus]\na = 1\nb = \"soon\"\nc = [1]\nd = \"blue\"\n[[tree]]\nn = 2\n");
   const ConfigTable bus = config.table("bus");
-  CHECK(error_of([&bus] { bus.text("a"); }) == "x.toml:2: [bus] a: is a number, must be text in quotes");
+  CHECK(error_of([&bus] { bus.text("a"); }) ==
+        "x.toml:2: [bus] a: is a number, must be text in quotes");
   CHECK(error_of([&bus] { bus.text("zz"); }) == "x.toml:1: [bus] zz: is required");
   CHECK(error_of([&config] { config.table("none").text("k"); }) == "x.toml: [none] k: is required");
-  CHECK(error_of([&bus] { bus.duration("b", 0s); }) ==
-        "x.toml:3: [bus] b: \"soon\" is not a time, write e.g. \"500ms\", \"2s\", \"10m\", \"24h\", "
-        "\"7d\"");
+  CHECK(
+      error_of([&bus] { bus.duration("b", 0s); }) ==
+      "x.toml:3: [bus] b: \"soon\" is not a time, write e.g. \"500ms\", \"2s\", \"10m\", \"24h\", "
+      "\"7d\"");
   CHECK(error_of([&bus] { bus.texts("c"); }) ==
         "x.toml:4: [bus] c: holds a number, must be a list of text only");
-  CHECK(error_of([&bus] { bus.choice("d", {"red", "green"}, "red"); }) ==
-        "x.toml:5: [bus] d: \"blue\" is not one of red, green");
-  CHECK(error_of([&bus] { bus.integer("a", 0, 2, 9); }) == "x.toml:2: [bus] a: is 1, must be at least 2");
+  CHECK(error_of([&bus] {
+          bus.choice("d", {"red", "green"}, "red");
+        }) == "x.toml:5: [bus] d: \"blue\" is not one of red, green");
+  CHECK(error_of([&bus] { bus.integer("a", 0, 2, 9); }) ==
+        "x.toml:2: [bus] a: is 1, must be at least 2");
   CHECK(error_of([&bus] { bus.boolean("a", false); }) ==
         "x.toml:2: [bus] a: is a number, must be true or false");
-  CHECK(error_of([&bus] { bus.table("a"); }) == "x.toml:2: [bus] a: is a number, must be a table: [bus.a]");
+  CHECK(error_of([&bus] { bus.table("a"); }) ==
+        "x.toml:2: [bus] a: is a number, must be a table: [bus.a]");
   CHECK(error_of([&config] { config.tables("bus"); }) ==
         "x.toml:1: bus: is a table, must be a list of tables: [[bus]]");
   CHECK(error_of([&config] { config.tables("tree")[0].fail("n", "clashes"); }) ==

@@ -8,9 +8,9 @@
 #include <thread>
 #include <vector>
 
-#include <catch2/catch.hpp>
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <catch2/catch.hpp>
 
 using namespace mirrorbus;
 using namespace mirrorbus::base;

@@ -98,8 +98,7 @@ TEST_CASE("wait_idle waits for the queue as well", "[pool]") {
   WorkerPool pool(t.loop, 2);
   std::atomic<int> ran = 0;
   int done = 0;
-  for (int i = 0; i < 100; ++i)
-    pool.submit([&ran] { ++ran; }, [&done](Outcome<void>) { ++done; });
+  for (int i = 0; i < 100; ++i) pool.submit([&ran] { ++ran; }, [&done](Outcome<void>) { ++done; });
   pool.wait_idle();
   CHECK(ran == 100);
   CHECK(pool.pending() == 0);
