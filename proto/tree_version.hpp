@@ -84,4 +84,13 @@ Decoded<VersionRecord> decode_version(ByteView bytes);
 inline Hash version_hash(const VersionRecord& record) { return sha256(encode_version(record)); }
 inline constexpr std::size_t kMaxVersionExtensions = 4096;
 
+// The delta pack that leads from the version before to this one.
+struct PackRef {
+  Hash sha256;  // of the whole file, and its name
+  std::uint64_t size = 0;
+  std::uint64_t index_size = 0;  // header and index: what to read first
+  Hash index_sha256;             // of those bytes
+  bool operator==(const PackRef&) const = default;
+};
+
 }  // namespace mirrorbus::proto
