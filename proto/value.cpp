@@ -52,6 +52,37 @@ std::optional<Hash> Value::as_hash() const {
   return Hash::from_bytes(*v);
 }
 
+bool valid_utf8(ByteView text) {
+  const auto* p = reinterpret_cast<const unsigned char*>(text.data());
+  const auto* end = p + text.size();
+  while (p < end) {
+    const unsigned char lead = *p++;
+    if (lead < 0x80) continue;
+    int more;
+    unsigned low = 0x80, high = 0xbf;
+    if (lead >= 0xc2 && lead <= 0xdf) {
+      more = 1;
+    } else if (lead >= 0xe0 && lead <= 0xef) {
+      more = 2;
+      if (lead == 0xe0) low = 0xa0;
+      if (lead == 0xed) high = 0x9f;
+    } else if (lead >= 0xf0 && lead <= 0xf4) {
+      more = 3;
+      if (lead == 0xf0) low = 0x90;
+      if (lead == 0xf4) high = 0x8f;
+    } else {
+      return false;
+    }
+    for (; more > 0; --more) {
+      if (p == end || *p < low || *p > high) return false;
+      ++p;
+      low = 0x80;
+      high = 0xbf;
+    }
+  }
+  return true;
+}
+
 namespace {
 
 // Lets msgpack-c append straight to a byte string.
@@ -89,38 +120,6 @@ void pack_value(msgpack::packer<Sink>& packer, const Value& value) {
     }
   };
   std::visit(Visit{packer}, value.data);
-}
-
-// UTF-8 per RFC 3629: no surrogates, no overlong forms, nothing above U+10FFFF.
-bool valid_utf8(ByteView text) {
-  const auto* p = reinterpret_cast<const unsigned char*>(text.data());
-  const auto* end = p + text.size();
-  while (p < end) {
-    const unsigned char lead = *p++;
-    if (lead < 0x80) continue;
-    int more;
-    unsigned low = 0x80, high = 0xbf;
-    if (lead >= 0xc2 && lead <= 0xdf) {
-      more = 1;
-    } else if (lead >= 0xe0 && lead <= 0xef) {
-      more = 2;
-      if (lead == 0xe0) low = 0xa0;
-      if (lead == 0xed) high = 0x9f;
-    } else if (lead >= 0xf0 && lead <= 0xf4) {
-      more = 3;
-      if (lead == 0xf0) low = 0x90;
-      if (lead == 0xf4) high = 0x8f;
-    } else {
-      return false;
-    }
-    for (; more > 0; --more) {
-      if (p == end || *p < low || *p > high) return false;
-      ++p;
-      low = 0x80;
-      high = 0xbf;
-    }
-  }
-  return true;
 }
 
 // Builds a Value without trusting a single length: msgpack-c calls start_array(n) before the items

@@ -73,6 +73,9 @@ struct Value {
   }
 };
 
+// Text is UTF-8 (RFC 3629): no surrogates, no overlong forms, nothing above U+10FFFF.
+bool valid_utf8(ByteView text);
+
 // msgpack, shortest forms.
 Bytes pack(const Value& value);
 void pack_to(Bytes& out, const Value& value);
