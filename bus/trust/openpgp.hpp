@@ -1,0 +1,41 @@
+// OpenPGP through gpgme, in a GnuPG home of our own. Every call starts a gpg process (4 ms and more)
+// and blocks: worker threads only, one OpenPgp per thread.
+#pragma once
+
+#include "proto/bytes.hpp"
+#include "proto/reject.hpp"
+
+#include <memory>
+#include <optional>
+#include <string>
+
+namespace mirrorbus::trust {
+
+class OpenPgp {
+ public:
+  // `home` is a GnuPG home directory; gpg never goes to the network from it.
+  explicit OpenPgp(const std::string& home);
+  ~OpenPgp();
+
+  // A detached binary signature by the key with this primary fingerprint (hexadecimal), made by its
+  // signing subkey if it has one. Throws std::runtime_error that says what to look at.
+  proto::Bytes sign(const std::string& primary_fingerprint, proto::ByteView document);
+
+  // When the key with this primary fingerprint and its newest usable signing subkey end, in seconds
+  // since 1970; 0 = never. Throws like sign().
+  std::int64_t signing_key_expires(const std::string& primary_fingerprint);
+
+  struct Verified {
+    proto::Bytes primary_fingerprint;  // 20 or 32 bytes
+    std::int64_t expires_s = 0;        // the earlier end of primary and signing key; 0 = never
+  };
+  // UnknownSigner, BadSignature or KeyRevoked. A key that has expired since still verifies what it
+  // signed: `expires_s` says how far it reaches.
+  proto::Decoded<Verified> verify(proto::ByteView document, proto::ByteView signature);
+
+ private:
+  struct Context;
+  std::unique_ptr<Context> context_;
+};
+
+}  // namespace mirrorbus::trust

@@ -1,0 +1,61 @@
+#include "proto/event.hpp"
+
+#include "proto/limits.hpp"
+#include "proto/sha256.hpp"
+#include "proto/wire.hpp"
+
+namespace mirrorbus::proto {
+namespace {
+constexpr std::uint8_t kEventVersion = 1;
+}
+
+std::uint64_t EventView::previous(std::size_t depth) const noexcept {
+  if (depth <= base_segments || levels == 0) return seq - 1;
+  std::size_t skip = std::min<std::size_t>(depth - base_segments, levels) - 1;
+  Reader r(deltas);
+  while (skip-- > 0) r.varint();
+  return seq - r.varint();
+}
+
+void append_event(Bytes& out, std::uint64_t seq, std::uint64_t time_ns, std::uint8_t base_segments,
+                  std::span<const std::uint64_t> deltas, ByteView body) {
+  Writer w(out);
+  w.u8(kEventVersion).u8(0).u64(seq).u64(time_ns).u8(base_segments);
+  w.u8(static_cast<std::uint8_t>(deltas.size()));
+  for (const std::uint64_t delta : deltas) w.varint(delta);
+  w.raw(body);
+}
+
+Decoded<EventView> decode_event(ByteView bytes) noexcept {
+  if (bytes.size() > kMaxEventSize) return refuse(Reject::TooLarge);
+  Reader r(bytes);
+  EventView event;
+  const std::uint8_t version = r.u8();
+  const std::uint8_t flags = r.u8();
+  event.seq = r.u64();
+  event.time_ns = r.u64();
+  event.base_segments = r.u8();
+  event.levels = r.u8();
+  if (r.failure()) return refuse(*r.failure());
+  if (version != kEventVersion) return refuse(Reject::BadVersion);
+  if (flags != 0) return refuse(Reject::BadFlags);
+  if (event.seq == 0) return refuse(Reject::BadField);
+  if (event.base_segments + std::size_t{event.levels} > kMaxTopicSegments)
+    return refuse(Reject::TooLarge);
+  const ByteView tail = r.rest();
+  for (std::size_t i = 0; i < event.levels; ++i) {
+    const std::uint64_t delta = r.varint();
+    if (r.failure()) return refuse(*r.failure());
+    if (delta == 0 || delta > event.seq) return refuse(Reject::BadField);
+  }
+  event.deltas = tail.substr(0, tail.size() - r.rest().size());
+  event.body = r.rest();
+  return event;
+}
+
+Hash event_leaf(ByteView topic, ByteView event) noexcept {
+  const char zero = 0;
+  return Sha256().update({&zero, 1}).update(topic).update({&zero, 1}).update(event).finish();
+}
+
+}  // namespace mirrorbus::proto
