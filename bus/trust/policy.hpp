@@ -4,6 +4,7 @@
 #include "proto/credential.hpp"
 #include "proto/topic.hpp"
 
+#include <optional>
 #include <string>
 #include <vector>
 

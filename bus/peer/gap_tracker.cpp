@@ -1,0 +1,33 @@
+#include "bus/peer/gap_tracker.hpp"
+
+namespace mirrorbus::peer {
+
+void GapTracker::hold(std::uint64_t seq, HeldEvent event) {
+  want(event.previous);
+  if (held_.size() >= kMaxHeld || held_bytes_ + event.cost() > kMaxHeldBytes) {
+    want(seq);
+    return;
+  }
+  held_bytes_ += event.cost();
+  held_.emplace(seq, std::move(event));
+}
+
+std::optional<std::pair<std::uint64_t, HeldEvent>> GapTracker::take_ready() {
+  while (!held_.empty()) {
+    const auto first = held_.begin();
+    if (first->first > position_ && !in_order(first->second.previous)) return std::nullopt;
+    held_bytes_ -= first->second.cost();
+    auto node = held_.extract(first);
+    if (node.key() > position_) return std::pair(node.key(), std::move(node.mapped()));
+  }
+  return std::nullopt;
+}
+
+void GapTracker::rewind(std::uint64_t position) {
+  position_ = position;
+  wanted_ = 0;
+  held_.clear();
+  held_bytes_ = 0;
+}
+
+}  // namespace mirrorbus::peer

@@ -1,0 +1,64 @@
+// Where a subscription stands in one stream: what it has, what it holds back, what it is missing.
+// Pure bookkeeping over (seq, previous), for one literal prefix. See proto/event.md.
+#pragma once
+
+#include "proto/bytes.hpp"
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+
+namespace mirrorbus::peer {
+
+// An event that arrived ahead of one before it.
+struct HeldEvent {
+  std::uint64_t previous = 0;
+  std::uint64_t time_ns = 0;
+  proto::Hash credential;
+  std::string topic;
+  proto::Bytes body;
+  std::size_t cost() const { return topic.size() + body.size() + 160; }
+};
+
+class GapTracker {
+ public:
+  static constexpr std::size_t kMaxHeld = 4096;
+  static constexpr std::size_t kMaxHeldBytes = 16 << 20;
+
+  explicit GapTracker(std::uint64_t position) : position_(position) {}
+
+  // Everything up to here has been consumed, or named lost.
+  std::uint64_t position() const { return position_; }
+  // Up to here something is known to exist that has not been consumed.
+  std::uint64_t wanted() const { return wanted_; }
+  bool behind() const { return wanted_ > position_; }
+
+  bool seen(std::uint64_t seq) const { return seq <= position_ || held_.contains(seq); }
+  bool in_order(std::uint64_t previous) const { return previous <= position_; }
+
+  void advance(std::uint64_t position) {
+    if (position > position_) position_ = position;
+  }
+  void want(std::uint64_t seq) {
+    if (seq > wanted_) wanted_ = seq;
+  }
+  // Keeps an event for later, or only remembers that it is wanted if there is no room.
+  void hold(std::uint64_t seq, HeldEvent event);
+  // The next held event that is in order now.
+  std::optional<std::pair<std::uint64_t, HeldEvent>> take_ready();
+
+  // Back to `position` (the publisher was restored from a copy, or lost its journal); what is held
+  // belongs to numbers that are given out again.
+  void rewind(std::uint64_t position);
+
+  std::size_t held() const { return held_.size(); }
+
+ private:
+  std::uint64_t position_;
+  std::uint64_t wanted_ = 0;
+  std::map<std::uint64_t, HeldEvent> held_;
+  std::size_t held_bytes_ = 0;
+};
+
+}  // namespace mirrorbus::peer

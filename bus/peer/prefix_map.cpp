@@ -1,0 +1,96 @@
+#include "bus/peer/prefix_map.hpp"
+
+#include "proto/limits.hpp"
+#include "proto/topic.hpp"
+
+#include <algorithm>
+#include <map>
+
+namespace mirrorbus::peer {
+
+PrefixMap::PrefixMap(std::uint8_t base_segments, std::uint64_t floor, std::size_t max_nodes)
+    : base_segments_(base_segments), floor_(floor), max_nodes_(max_nodes) {}
+PrefixMap::~PrefixMap() = default;
+
+PrefixMap::Topic& PrefixMap::topic_of(proto::ByteView name) {
+  if (last_name_ && *last_name_ == name) return *last_topic_;
+  auto [it, fresh] = topics_.try_emplace(std::string(name));
+  if (fresh) {
+    const std::size_t segments = proto::segment_count(name);
+    for (std::size_t depth = base_segments_ + std::size_t{1}; depth <= segments; ++depth) {
+      const std::string prefix(proto::topic_prefix(name, depth));
+      auto& level = levels_[prefix];
+      if (!level) level = std::make_unique<Level>(Level{prefix, 0});
+      it->second.levels.push_back(level.get());
+    }
+  }
+  last_name_ = &it->first;
+  last_topic_ = &it->second;
+  return it->second;
+}
+
+const std::vector<std::uint64_t>& PrefixMap::publish(proto::ByteView name, std::uint64_t seq) {
+  if (levels_.size() > max_nodes_) forget_older_half();
+  Topic& topic = topic_of(name);
+  deltas_.clear();
+  for (Level* level : topic.levels) {
+    deltas_.push_back(seq - std::max(level->last, floor_));
+    level->last = seq;
+  }
+  topic.last = seq;
+  if (!topic.recent) {
+    topic.recent = true;
+    recent_.push_back(last_name_);
+  }
+  return deltas_;
+}
+
+// A prefix's last seq is never below that of a longer one, so what goes by seq goes from the leaves.
+void PrefixMap::forget_older_half() {
+  std::vector<std::uint64_t> lasts;
+  lasts.reserve(levels_.size());
+  for (const auto& [prefix, level] : levels_) lasts.push_back(level->last);
+  auto middle = lasts.begin() + static_cast<std::ptrdiff_t>(lasts.size() / 2);
+  std::ranges::nth_element(lasts, middle);
+  floor_ = std::max(floor_, *middle);
+  std::erase_if(recent_, [&](const std::string* name) { return topics_.at(*name).last <= floor_; });
+  std::erase_if(topics_, [&](const auto& entry) { return entry.second.last <= floor_; });
+  std::erase_if(levels_, [&](const auto& entry) { return entry.second->last <= floor_; });
+  last_name_ = nullptr;
+  last_topic_ = nullptr;
+}
+
+std::vector<proto::Head::Pair> PrefixMap::pairs_since(std::uint64_t since) {
+  std::erase_if(recent_, [&](const std::string* name) {
+    Topic& topic = topics_.at(*name);
+    if (topic.last > since) return false;
+    topic.recent = false;
+    return true;
+  });
+  std::map<std::string, std::uint64_t> pairs;
+  std::size_t deepest = 0;
+  // What was forgotten since then can no longer be named.
+  if (floor_ > since) pairs[""] = floor_;
+  for (const std::string* name : recent_) {
+    pairs[*name] = topics_.at(*name).last;
+    deepest = std::max(deepest, proto::segment_count(*name));
+  }
+  while (pairs.size() > proto::kMaxHeadPairs && deepest > 0) {
+    --deepest;
+    std::map<std::string, std::uint64_t> cut;
+    for (const auto& [prefix, last] : pairs) {
+      std::uint64_t& highest = cut[std::string(proto::topic_prefix(prefix, deepest))];
+      highest = std::max(highest, last);
+    }
+    pairs = std::move(cut);
+  }
+  // A prefix above others must speak for them too: "the last event under it has that seq".
+  for (auto& [prefix, last] : pairs)
+    for (const auto& [other, other_last] : pairs)
+      if (proto::is_under(other, prefix)) last = std::max(last, other_last);
+  std::vector<proto::Head::Pair> result;
+  for (auto& [prefix, last] : pairs) result.push_back({prefix, last});
+  return result;
+}
+
+}  // namespace mirrorbus::peer

@@ -1,0 +1,220 @@
+#include "bus/peer/publisher_core.hpp"
+
+#include "proto/event.hpp"
+#include "proto/limits.hpp"
+#include "proto/merkle.hpp"
+
+#include <algorithm>
+#include <cassert>
+
+namespace mirrorbus::peer {
+namespace {
+// While full batches keep coming, the journal may commit several at once.
+constexpr std::size_t kMaxInFlight = 32;
+constexpr std::size_t kSinceBeats = 8;
+// Of an event beside its body: version, flags, seq, time, base, levels, and the back-pointers.
+constexpr std::size_t kEventOverhead = 20 + 10 * proto::kMaxTopicSegments;
+}  // namespace
+
+std::string_view to_string(PublishError error) noexcept {
+  switch (error) {
+    case PublishError::Full:
+      return "full";
+    case PublishError::BadTopic:
+      return "bad_topic";
+    case PublishError::OutOfScope:
+      return "out_of_scope";
+    case PublishError::TooLarge:
+      return "too_large";
+    case PublishError::NotReady:
+      return "not_ready";
+  }
+  return "unknown";
+}
+
+PublisherCore::PublisherCore(PublisherOptions options, const proto::Hash& stream,
+                             const store::Tail& tail, std::uint64_t epoch)
+    : options_(std::move(options)),
+      base_segments_(static_cast<std::uint8_t>(proto::segment_count(options_.base))),
+      stream_(stream),
+      epoch_(epoch),
+      pin_{tail.epoch, tail.number, tail.last_seq, tail.header},
+      prefixes_(base_segments_, tail.last_seq),
+      tokens_(options_.signature_burst),
+      sealed_seq_(tail.last_seq),
+      sealed_header_(tail.header),
+      durable_seq_(tail.last_seq),
+      durable_header_(tail.header),
+      beat_lasts_{tail.last_seq} {
+  assert(epoch > tail.epoch);
+}
+
+void PublisherCore::use_credential(const proto::Credential& credential, const proto::Hash& id,
+                                   trust::SessionKey key) {
+  assert(credential.epoch == epoch_);
+  credential_ = credential;
+  credential_id_ = id;
+  key_ = std::move(key);
+  scopes_.clear();
+  checked_topic_.clear();
+  for (const std::string& scope : credential.scopes)
+    if (auto pattern = proto::TopicPattern::parse(scope)) scopes_.push_back(std::move(*pattern));
+}
+
+bool PublisherCore::ready(base::Now now) const {
+  return credential_ && base::to_ns(now.wall + options_.end_margin) < credential_->not_after_ns &&
+         base::to_ns(now.wall) >= credential_->not_before_ns;
+}
+
+std::expected<std::uint64_t, PublishError> PublisherCore::publish(
+    proto::ByteView topic, proto::Bytes body, base::Now now,
+    std::optional<store::SubmissionRecord> submission) {
+  if (!ready(now)) return std::unexpected(PublishError::NotReady);
+  if (topic != checked_topic_) {
+    if (!proto::valid_topic(topic) || !proto::is_under(topic, options_.base) || topic == options_.base)
+      return std::unexpected(PublishError::BadTopic);
+    if (!proto::matches_any(scopes_, topic)) return std::unexpected(PublishError::OutOfScope);
+    checked_topic_ = topic;
+  }
+  if (body.size() + kEventOverhead > proto::kMaxEventSize)
+    return std::unexpected(PublishError::TooLarge);
+  Waiting event{std::string(topic), std::move(body), next_ticket_, std::move(submission)};
+  if (waiting_bytes_ + event.cost() > options_.max_waiting_bytes)
+    return std::unexpected(PublishError::Full);
+  waiting_bytes_ += event.cost();
+  waiting_.push_back(std::move(event));
+  return next_ticket_++;
+}
+
+bool PublisherCore::full_batch() const {
+  return waiting_.size() >= proto::kMaxBatchEvents || waiting_bytes_ >= proto::kMaxBatchBytes;
+}
+
+void PublisherCore::refill(base::MonoTime now) {
+  if (refilled_ == base::MonoTime{}) refilled_ = now;
+  const double seconds = std::chrono::duration<double>(now - refilled_).count();
+  tokens_ = std::min(options_.signature_burst, tokens_ + seconds * options_.signatures_per_second);
+  refilled_ = now;
+}
+
+std::optional<base::MonoTime> PublisherCore::wake(base::Now now) const {
+  if (waiting_.empty() || in_flight_ > 0 || !ready(now)) return std::nullopt;
+  if (tokens_ >= 1) return now.mono;
+  return refilled_ + std::chrono::duration_cast<base::Duration>(std::chrono::duration<double>(
+                         (1 - tokens_) / options_.signatures_per_second));
+}
+
+std::optional<SealedBatch> PublisherCore::next_batch(base::Now now) {
+  if (waiting_.empty() || !ready(now)) return std::nullopt;
+  refill(now.mono);
+  if (full_batch()) {
+    if (in_flight_ >= kMaxInFlight) return std::nullopt;
+  } else {
+    if (in_flight_ > 0 || tokens_ < 1) return std::nullopt;
+    tokens_ -= 1;
+  }
+
+  SealedBatch batch;
+  store::JournalRow& row = batch.row;
+  row.epoch = epoch_;
+  row.number = sealed_batch_ + 1;
+  row.first_seq = sealed_seq_ + 1;
+  // Times never go back within an epoch, whatever the clock does.
+  last_time_ns_ = std::max(last_time_ns_, base::to_ns(now.wall));
+  row.time_ns = last_time_ns_;
+
+  std::vector<proto::Hash> leaves;
+  std::vector<std::pair<std::string, proto::Bytes>> events;
+  std::size_t bytes = 0;
+  while (!waiting_.empty() && events.size() < proto::kMaxBatchEvents) {
+    Waiting& next = waiting_.front();
+    if (!events.empty() && bytes + next.cost() > proto::kMaxBatchBytes) break;
+    bytes += next.cost();
+    waiting_bytes_ -= next.cost();
+    const std::uint64_t seq = ++sealed_seq_;
+    proto::Bytes event;
+    event.reserve(next.body.size() + 48);
+    proto::append_event(event, seq, last_time_ns_, base_segments_, prefixes_.publish(next.topic, seq),
+                        next.body);
+    leaves.push_back(proto::event_leaf(next.topic, event));
+    batch.tickets.push_back(next.ticket);
+    if (next.submission) {
+      next.submission->seq = seq;
+      row.submissions.push_back(std::move(*next.submission));
+    }
+    events.emplace_back(std::move(next.topic), std::move(event));
+    waiting_.pop_front();
+  }
+  row.last_seq = sealed_seq_;
+
+  const proto::MerkleTree tree(std::move(leaves));
+  proto::BatchHeader header;
+  header.credential = credential_id_;
+  header.epoch = epoch_;
+  header.number = row.number;
+  header.first_seq = row.first_seq;
+  header.count = static_cast<std::uint16_t>(events.size());
+  header.time_ns = row.time_ns;
+  header.root = tree.root();
+  header.previous = sealed_header_;
+  proto::Bytes sealed;
+  proto::append_header(sealed, header);
+  row.header = proto::header_hash(sealed);
+  const trust::Seal seal = key_->sign(sealed);
+  sealed.append(seal.data(), seal.size());
+
+  row.bytes.reserve(sealed.size() + bytes);
+  row.bytes = sealed;
+  batch.frames.reserve(events.size());
+  proto::Bytes path;
+  for (std::size_t i = 0; i < events.size(); ++i) {
+    const auto& [topic, event] = events[i];
+    proto::append_row_item(row.bytes, topic, event);
+    path.clear();
+    tree.append_path(path, i);
+    proto::append_event_frame(batch.frames.emplace_back(), {topic, sealed, path, event});
+  }
+  sealed_batch_ = row.number;
+  sealed_header_ = row.header;
+  ++in_flight_;
+  return batch;
+}
+
+void PublisherCore::durable(const store::JournalRow& row) {
+  assert(in_flight_ > 0 && row.first_seq == durable_seq_ + 1);
+  --in_flight_;
+  durable_seq_ = row.last_seq;
+  durable_batch_ = row.number;
+  durable_header_ = row.header;
+  pin_ = {row.epoch, row.number, row.last_seq, row.header};
+}
+
+std::optional<proto::Bytes> PublisherCore::head(base::Now now, std::uint64_t oldest) {
+  if (!credential_ || !key_ || base::to_ns(now.wall) > credential_->not_after_ns) return std::nullopt;
+  proto::Head head;
+  head.stream = stream_;
+  head.credential = credential_id_;
+  head.epoch = epoch_;
+  head.beat = ++beat_;
+  head.time_ns = base::to_ns(now.wall);
+  head.next_ms = static_cast<std::uint32_t>(
+      std::chrono::duration_cast<std::chrono::milliseconds>(options_.beat).count());
+  head.last = durable_seq_;
+  head.since = beat_lasts_.front();
+  head.oldest = std::min(oldest, durable_seq_ + 1);
+  head.batch = durable_batch_;
+  head.header = durable_header_;
+  for (proto::Head::Pair& pair : prefixes_.pairs_since(head.since)) {
+    // Sealed but not yet durable events are in the map and not yet under `last`.
+    pair.last = std::min(pair.last, head.last);
+    if (pair.last > head.since) head.pairs.push_back(std::move(pair));
+  }
+  beat_lasts_.push_back(durable_seq_);
+  if (beat_lasts_.size() > kSinceBeats) beat_lasts_.pop_front();
+  proto::Bytes sealed = proto::encode_head(head);
+  const trust::Seal seal = key_->sign(sealed);
+  sealed.append(seal.data(), seal.size());
+  return sealed;
+}
+
+}  // namespace mirrorbus::peer
