@@ -23,6 +23,17 @@ std::optional<std::pair<std::uint64_t, HeldEvent>> GapTracker::take_ready() {
   return std::nullopt;
 }
 
+void GapTracker::end_epoch(std::uint64_t epoch, std::uint64_t last) {
+  for (auto it = held_.upper_bound(last); it != held_.end();) {
+    if (it->second.epoch > epoch) {
+      ++it;
+      continue;
+    }
+    held_bytes_ -= it->second.cost();
+    it = held_.erase(it);
+  }
+}
+
 void GapTracker::rewind(std::uint64_t position) {
   position_ = position;
   wanted_ = 0;

@@ -13,6 +13,7 @@ namespace mirrorbus::peer {
 
 // An event that arrived ahead of one before it.
 struct HeldEvent {
+  std::uint64_t epoch = 0;
   std::uint64_t previous = 0;
   std::uint64_t time_ns = 0;
   proto::Hash credential;
@@ -48,6 +49,8 @@ class GapTracker {
   // The next held event that is in order now.
   std::optional<std::pair<std::uint64_t, HeldEvent>> take_ready();
 
+  // An epoch ended at `last`: what is held of it beyond that is not part of its history.
+  void end_epoch(std::uint64_t epoch, std::uint64_t last);
   // Back to `position` (the publisher was restored from a copy, or lost its journal); what is held
   // belongs to numbers that are given out again.
   void rewind(std::uint64_t position);

@@ -69,6 +69,9 @@ struct SubscriberCore::Stream {
   std::uint32_t serial = 0;           // the highest heard in it …
   std::uint64_t serial_from = 0;      // … and the first batch it sealed
   std::uint64_t beat = 0;
+  // What was accepted before a restart: heads only go on from there.
+  std::uint64_t ratchet_epoch = 0;
+  std::uint64_t ratchet_beat = 0;
   proto::Hash newest;  // id of the newest good credential
   // Where earlier epochs ended, oldest first: (last seq, epoch).
   std::deque<std::pair<std::uint64_t, std::uint64_t>> ends;
@@ -168,9 +171,11 @@ void SubscriberCore::installed(KnownCredential& known, base::Now now) {
     stream = (streams_[known.stream] = std::make_unique<Stream>(credential.stream, known.stream)).get();
     if (const auto cursor = resume_.find(known.stream); cursor != resume_.end()) {
       stream->tracker.emplace(cursor->second.position);
-      stream->epoch = cursor->second.epoch;
-      stream->serial = cursor->second.serial;
-      stream->beat = cursor->second.beat;
+      // Where epochs ended in between is learnt again, by walking from the position's own.
+      stream->epoch = cursor->second.position_epoch;
+      stream->ratchet_epoch = cursor->second.epoch;
+      stream->ratchet_beat = cursor->second.beat;
+      if (stream->epoch == stream->ratchet_epoch) stream->serial = cursor->second.serial;
     }
     stream->whole = prefix_.empty();
   }
@@ -203,7 +208,7 @@ void SubscriberCore::enter_epoch(Stream& stream, const proto::Credential& first,
   GapTracker& tracker = *stream.tracker;
   const std::uint64_t position = tracker.position();
   const std::uint64_t end = first.new_journal ? 0 : first.pin.last_seq;
-  if (position > end) {
+  if (position > end || first.new_journal) {
     const GapReason reason = first.new_journal ? GapReason::NewJournal : GapReason::Rewound;
     // What was consumed above `end` stays consumed; what the old epoch had beyond it nobody knows.
     ++counts_.gaps;
@@ -213,6 +218,7 @@ void SubscriberCore::enter_epoch(Stream& stream, const proto::Credential& first,
   } else {
     stream.ends.emplace_back(end, stream.epoch);
     if (stream.ends.size() > kRememberedHeaders) stream.ends.pop_front();
+    tracker.end_epoch(stream.epoch, end);
     tracker.want(end);
   }
   stream.epoch = first.epoch;
@@ -299,7 +305,7 @@ SubscriberCore::Refusal SubscriberCore::event(proto::ByteView bytes, base::Now n
     if (tracker.held() > 0) drain(*stream);
     return std::nullopt;
   }
-  tracker.hold(event->seq, {previous, event->time_ns, stream->sealer->id, std::string(frame->topic),
+  tracker.hold(event->seq, {stream->header.epoch, previous, event->time_ns, stream->sealer->id, std::string(frame->topic),
                             proto::Bytes(event->body)});
   pursue(*stream, now);
   return std::nullopt;
@@ -360,8 +366,10 @@ SubscriberCore::Refusal SubscriberCore::head(const proto::ControlFrame& frame, b
   Stream* found = stream_of(*known);
   if (!found) return proto::Reject::WrongStream;
   Stream& stream = *found;
-  if (head->epoch < stream.epoch) return proto::Reject::EpochRollback;
-  if (head->epoch == stream.epoch && head->beat <= stream.beat) return proto::Reject::StaleHead;
+  if (head->epoch < std::max(stream.epoch, stream.ratchet_epoch)) return proto::Reject::EpochRollback;
+  if ((head->epoch == stream.epoch && head->beat <= stream.beat) ||
+      (head->epoch == stream.ratchet_epoch && head->beat <= stream.ratchet_beat))
+    return proto::Reject::StaleHead;
   const auto skew = std::chrono::abs(base::from_ns(head->time_ns) - now.wall);
   stream.clock = skew > CredentialBook::kSkew;
   if (stream.clock) return proto::Reject::ClockSkew;
@@ -470,6 +478,30 @@ void SubscriberCore::give_up(Stream& stream, std::uint64_t to, GapReason reason,
   stream.attempt = 0;
   drain(stream);
   pursue(stream, now);
+}
+
+// Nobody can tell how the epochs between went: what they held is lost to us, and named as far as the
+// newest credential's pin knows it.
+void SubscriberCore::skip_unknown_epochs(Stream& stream) {
+  const KnownCredential* newest = book_.find(stream.newest);
+  assert(newest);
+  const proto::Pin& pin = newest->credential.pin;
+  ++counts_.gaps;
+  actions_.gap({stream.name, stream.epoch, stream.tracker->position() + 1, std::nullopt,
+                GapReason::Unavailable});
+  if (pin.epoch > stream.epoch && pin.last_seq > 0) {
+    ++counts_.gaps;
+    actions_.gap({stream.name, pin.epoch, 1, pin.last_seq, GapReason::Unavailable});
+  }
+  stream.tracker->rewind(pin.last_seq);
+  stream.ends.clear();
+  stream.headers.clear();
+  stream.epoch = stream.unknown_epoch;
+  stream.serial = newest->credential.serial;
+  stream.serial_from = 0;
+  stream.beat = 0;
+  stream.unknown_epoch = 0;
+  stream.stuck_since.reset();
 }
 
 // ---- replay ----
@@ -680,20 +712,7 @@ void SubscriberCore::tick(base::Now now) {
     if (!options_.never_give_up && stream->stuck_since &&
         now.mono - *stream->stuck_since > options_.gap_after) {
       if (stream->unknown_epoch != 0) {
-        // Nobody can tell how the epochs between went: whatever they held is lost to us.
-        const KnownCredential* newest = book_.find(stream->newest);
-        ++counts_.gaps;
-        actions_.gap({stream->name, stream->epoch, stream->tracker->position() + 1, std::nullopt,
-                      GapReason::Unavailable});
-        stream->tracker->rewind(newest ? newest->credential.pin.last_seq : stream->tracker->position());
-        stream->ends.clear();
-        stream->headers.clear();
-        stream->epoch = stream->unknown_epoch;
-        stream->serial = newest ? newest->credential.serial : 0;
-        stream->serial_from = 0;
-        stream->beat = 0;
-        stream->unknown_epoch = 0;
-        stream->stuck_since.reset();
+        skip_unknown_epochs(*stream);
       } else {
         const std::uint64_t to = stream->hole_to > stream->tracker->position()
                                      ? std::min(stream->hole_to, stream->tracker->wanted())
@@ -710,7 +729,11 @@ store::Cursors SubscriberCore::cursors() const {
   store::Cursors cursors = resume_;
   for (const auto& [id, stream] : streams_)
     if (stream->tracker)
-      cursors[id] = {stream->epoch, stream->serial, stream->beat, stream->tracker->position()};
+      cursors[id] = {std::max(stream->epoch, stream->ratchet_epoch), stream->serial,
+                     stream->epoch >= stream->ratchet_epoch && stream->beat > 0 ? stream->beat
+                                                                               : stream->ratchet_beat,
+                     stream->tracker->position(),
+                     stream->epoch_of(stream->tracker->position() + 1)};
   return cursors;
 }
 

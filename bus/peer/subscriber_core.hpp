@@ -46,7 +46,8 @@ struct Gap {
   const proto::StreamName& stream;
   std::uint64_t epoch;
   std::uint64_t from;
-  std::optional<std::uint64_t> to;  // empty: nobody knows how many
+  // Empty: everything up to whatever comes next, and nobody knows how many.
+  std::optional<std::uint64_t> to;
   GapReason reason;
 };
 
@@ -168,6 +169,7 @@ class SubscriberCore {
                proto::ByteView topic, proto::ByteView body);
   void drain(Stream& stream);
   void give_up(Stream& stream, std::uint64_t to, GapReason reason, base::Now now);
+  void skip_unknown_epochs(Stream& stream);
   void pursue(Stream& stream, base::Now now);
   void ask(Stream& stream, std::string verb, proto::Map args);
   void replayed(Stream& stream, const proto::Answer& answer, base::Now now);

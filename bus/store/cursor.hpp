@@ -12,10 +12,11 @@
 namespace mirrorbus::store {
 
 struct Cursor {
-  std::uint64_t epoch = 0;
-  std::uint32_t serial = 0;  // highest accepted in that epoch
-  std::uint64_t beat = 0;    // of the last head accepted in that epoch
-  std::uint64_t position = 0;  // complete through this seq
+  std::uint64_t epoch = 0;           // the newest entered: nothing older is news any more
+  std::uint32_t serial = 0;          // highest accepted in it
+  std::uint64_t beat = 0;            // of the last head accepted in it
+  std::uint64_t position = 0;        // complete through this seq
+  std::uint64_t position_epoch = 0;  // which the event after it belongs to; `epoch` unless behind
   bool operator==(const Cursor&) const = default;
 };
 
