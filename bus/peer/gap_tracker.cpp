@@ -1,5 +1,7 @@
 #include "bus/peer/gap_tracker.hpp"
 
+#include <algorithm>
+
 namespace mirrorbus::peer {
 
 void GapTracker::hold(std::uint64_t seq, HeldEvent event) {
@@ -32,6 +34,9 @@ void GapTracker::end_epoch(std::uint64_t epoch, std::uint64_t last) {
     held_bytes_ -= it->second.cost();
     it = held_.erase(it);
   }
+  // The numbers beyond it are given out anew: only what the new epoch says of them counts.
+  wanted_ = std::min(wanted_, last);
+  for (const auto& [seq, event] : held_) want(event.previous);
 }
 
 void GapTracker::rewind(std::uint64_t position) {

@@ -216,7 +216,11 @@ void SubscriberCore::enter_epoch(Stream& stream, const proto::Credential& first,
     tracker.rewind(end);
     stream.ends.clear();
   } else {
-    stream.ends.emplace_back(end, stream.epoch);
+    // Where earlier epochs seemed to go on past this end, a restored copy has cut them off.
+    std::uint64_t ended = stream.epoch;
+    for (; !stream.ends.empty() && stream.ends.back().first > end; stream.ends.pop_back())
+      ended = stream.ends.back().second;
+    if (stream.ends.empty() || stream.ends.back().first < end) stream.ends.emplace_back(end, ended);
     if (stream.ends.size() > kRememberedHeaders) stream.ends.pop_front();
     tracker.end_epoch(stream.epoch, end);
     tracker.want(end);
@@ -487,8 +491,8 @@ void SubscriberCore::skip_unknown_epochs(Stream& stream) {
   assert(newest);
   const proto::Pin& pin = newest->credential.pin;
   ++counts_.gaps;
-  actions_.gap({stream.name, stream.epoch, stream.tracker->position() + 1, std::nullopt,
-                GapReason::Unavailable});
+  const std::uint64_t from = stream.tracker->position() + 1;
+  actions_.gap({stream.name, stream.epoch_of(from), from, std::nullopt, GapReason::Unavailable});
   if (pin.epoch > stream.epoch && pin.last_seq > 0) {
     ++counts_.gaps;
     actions_.gap({stream.name, pin.epoch, 1, pin.last_seq, GapReason::Unavailable});

@@ -378,6 +378,7 @@ class Subscriber final : public peer::SubscriberActions {
 
   void save_cursor() {
     world_.at(1s, [this] {
+      if (getenv("TRACE")) for (auto& [id,c]: cursors_) fmt::print("{} cursor {} {} {}\n", world_.time().time_since_epoch()/1ms, c.epoch, c.position_epoch, c.position);
       cursors_ = core_->cursors();
       save_cursor();
     });
@@ -483,6 +484,7 @@ Report run_storm(std::uint64_t seed) {
   for (auto& publisher : publishers) {
     publisher->wall_offset = {};
     publisher->restart();
+    publisher->renew(false);  // one that was made under a wrong clock may not be valid yet
   }
   for (auto& subscriber : subscribers) {
     subscriber->wall_offset = {};
