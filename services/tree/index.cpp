@@ -401,13 +401,35 @@ void Index::each_directory(ByteView under,
   } while (rows.size() == kPiece);
 }
 
-std::optional<Bytes> Index::path_of_node(const Hash& id) const {
-  auto& s = impl_->sql("SELECT key FROM directories WHERE id = ? LIMIT 1");
+void Index::each_node(ByteView first, ByteView last,
+                      const std::function<bool(const NodeRow&)>& visit) const {
+  // The first pieces are small: often only the next directory is wanted.
+  std::uint64_t piece = 2;
+  Bytes next = key_of(first);
+  const Bytes end = key_of(last);
+  std::vector<NodeRow> rows;
+  do {
+    rows.clear();
+    piece = std::min<std::uint64_t>(2 * piece, 64);
+    auto& s = impl_->sql(
+        "SELECT key, id, node FROM directories WHERE key >= ? AND key <= ? ORDER BY key LIMIT ?");
+    s.bind_blob(1, next).bind_blob(2, end).bind(3, piece);
+    while (s.step())
+      rows.push_back({path_of(s.blob(0)), Hash::from_bytes(s.blob(1)), Bytes(s.blob(2))});
+    s.reset();
+    for (const NodeRow& row : rows)
+      if (!visit(row)) return;
+    if (!rows.empty()) next = key_of(rows.back().path) + '\0';
+  } while (rows.size() == piece);
+}
+
+std::vector<Bytes> Index::paths_of_node(const Hash& id) const {
+  auto& s = impl_->sql("SELECT key FROM directories WHERE id = ? LIMIT 8");
   s.bind_blob(1, id.view());
-  std::optional<Bytes> path;
-  if (s.step()) path = path_of(s.blob(0));
+  std::vector<Bytes> paths;
+  while (s.step()) paths.push_back(path_of(s.blob(0)));
   s.reset();
-  return path;
+  return paths;
 }
 
 void Index::put_stats(ByteView path, const std::vector<EntryStat>& stats) {
@@ -474,8 +496,9 @@ std::optional<PendingRow> Index::pending(ByteView path) const {
   return impl_->pending(key_of(path));
 }
 
-RootRow Index::seal_pending() {
+proto::Decoded<RootRow> Index::seal_pending() {
   Batch batch(*this);
+  bool whole = true;
   // Against tree order every child comes before its parent, so the ids still to be written into
   // parents are those of one chain of open directories and their siblings.
   std::map<Bytes, std::map<Bytes, Hash>, proto::PathLess> open;
@@ -498,9 +521,7 @@ RootRow Index::seal_pending() {
       writer.add(entry);
     }
     if (reader.failure()) throw std::runtime_error("the index holds a damaged node: " + row.path);
-    if (ids && used != ids.mapped().size())
-      throw std::runtime_error("the index lost a directory below '" + row.path +
-                               "': remove it to scan anew");
+    if (ids && used != ids.mapped().size()) whole = false;
     row.node = std::move(node);
     row.id = proto::node_id(row.node);
     const Bytes key = key_of(row.path);
@@ -523,26 +544,25 @@ RootRow Index::seal_pending() {
     while (!open.empty() && (!path || proto::path_less(*path, open.rbegin()->first))) {
       const Bytes next = open.rbegin()->first;
       auto row = impl_->committed(key_of(next));
-      if (!row) throw std::runtime_error("the index lost '" + next + "': remove it to scan anew");
+      if (!row) return whole = false;
       close(std::move(*row), false);
     }
+    return whole;
   };
 
   each_pending(Order::Backward, [&](const PendingRow& p) {
-    close_open_after(&p.row.path);
+    if (!close_open_after(&p.row.path)) return false;
     if (!p.removed)
       close(p.row, true);
     else if (!impl_->committed(key_of(p.row.path)))
       impl_->unstage(key_of(p.row.path));
-    return true;
+    return whole;
   });
-  close_open_after(nullptr);
-
   auto root = latest_root();
-  if (!root) throw std::runtime_error("the index has no root yet");
+  if (!close_open_after(nullptr) || !root) return proto::refuse(proto::Reject::BadHash);
   if (!root_id)
     if (const auto top = impl_->committed("")) root_id = top->id;
-  if (!root_id) throw std::runtime_error("the index has no root directory yet");
+  if (!root_id) return proto::refuse(proto::Reject::BadHash);
   root->entry.content = *root_id;
   const auto old = this->root();
   if (old && old->entry == root->entry) {

@@ -91,8 +91,16 @@ class Index {
   // Directories in tree order, `under` and what lies below it. Stops when `visit` returns false. May
   // be written to meanwhile; rows before the current one are then not seen again.
   void each_directory(ByteView under, const std::function<bool(const DirectoryRow&)>& visit) const;
-  // Some directory with this node, or nothing.
-  std::optional<Bytes> path_of_node(const Hash& id) const;
+  // As above from `first` to `last` in tree order, both included, without the stats.
+  struct NodeRow {
+    Bytes path;
+    Hash id;
+    Bytes node;
+  };
+  void each_node(ByteView first, ByteView last,
+                 const std::function<bool(const NodeRow&)>& visit) const;
+  // Directories with this node, up to a few.
+  std::vector<Bytes> paths_of_node(const Hash& id) const;
   // New stats for an unchanged node: in the pending row if there is one, else in the committed one.
   void put_stats(ByteView path, const std::vector<EntryStat>& stats);
 
@@ -109,9 +117,9 @@ class Index {
   void each_pending(Order order, const std::function<bool(const PendingRow&)>& visit) const;
   std::optional<PendingRow> pending(ByteView path) const;
   // Fills in child ids from the leaves up: every pending node, every directory above one, and the
-  // root's entry. Drops what turns out equal to the committed tree. Returns the root. Throws
-  // std::runtime_error if a pending directory is not in its parent's node.
-  RootRow seal_pending();
+  // root's entry. Drops what turns out equal to the committed tree. Returns the root, or BadHash if
+  // a pending directory is not in its parent's node (then half sealed: roll back).
+  proto::Decoded<RootRow> seal_pending();
   void drop_pending();
   // What counts and owner ids in use will be once the pending layer is committed.
   struct Totals {
