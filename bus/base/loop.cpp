@@ -20,12 +20,11 @@ Loop::Loop(const Clock& clock) : clock_(clock), impl_(std::make_unique<Impl>()) 
 Loop::~Loop() = default;
 
 void Loop::run() {
-  impl_->context.restart();
   impl_->context.run();
+  impl_->context.restart();  // afterwards, so that a stop() that came before run() is not lost
 }
 
 bool Loop::run_one(Duration at_most) {
-  impl_->context.restart();
   // run_one_for(0) would not even look.
   if (impl_->context.poll_one() > 0) return true;
   return at_most > Duration::zero() && impl_->context.run_one_for(at_most) > 0;

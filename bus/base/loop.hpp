@@ -25,7 +25,8 @@ class Loop {
   Loop(const Loop&) = delete;
   Loop& operator=(const Loop&) = delete;
 
-  // Until stop(), also while there is nothing to do. May be called again afterwards.
+  // Until stop(), also while there is nothing to do; returns at once if stop() came before. May be
+  // called again afterwards.
   void run();
   // One callback, waiting for it at most `at_most`; false if none came. For tests and small tools.
   bool run_one(Duration at_most);

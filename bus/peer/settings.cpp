@@ -2,7 +2,9 @@
 
 #include "bus/base/fd.hpp"
 #include "bus/net/endpoint.hpp"
+#include "bus/trust/policy.hpp"
 #include "proto/limits.hpp"
+#include "proto/topic.hpp"
 
 #include <algorithm>
 
@@ -133,6 +135,14 @@ TrustSettings read_trust(const ConfigTable& table) {
   for (const ConfigTable& item : table.tables("allow")) {
     AllowSettings rule{item.texts("topics"), item.texts("keys"), item.texts("publishers"),
                        item.boolean("unsigned", false)};
+    for (const std::string& topic : rule.topics)
+      if (!proto::TopicPattern::parse(topic))
+        item.fail("topics", fmt::format("\"{}\" is not a topic pattern", topic));
+    for (const std::string& key : rule.keys)
+      if (!trust::KeyName::parse(key))
+        item.fail("keys", fmt::format("\"{}\" is not a full fingerprint, write "
+                                      "\"openpgp:FINGERPRINT\" or \"x509:SPKI-SHA256\"",
+                                      key));
     if (rule.topics.empty()) item.fail("topics", "is required: which topics this rule allows");
     if (rule.keys.empty() && !rule.unsigned_streams)
       item.fail("keys", "is required: whom this rule allows (or unsigned = true)");

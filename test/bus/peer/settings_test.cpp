@@ -56,7 +56,7 @@ home = "/etc/mirrorbus/gnupg"
 home = "/etc/mirrorbus/gnupg"
 [[trust.allow]]
 topics = ["org.example.*.mirror.**"]
-keys = ["openpgp:0123"]
+keys = ["openpgp:0123456789abcdef0123456789abcdef01234567"]
 publishers = ["mirrord@*"]
 [[trust.allow]]
 topics = ["org.example.dev.**"]
@@ -122,10 +122,15 @@ TEST_CASE("each table refuses what cannot work", "[settings]") {
       {"[signing]\nscheme = \"openpgp\"", "[signing] key: is required"},
       {"[signing]\nscheme = \"openpgp\"\nkey = \"1\"", "[signing] home: is required"},
       {"[signing]\nscheme = \"x509\"\nkey = \"1\"", "[signing] certificate: is required"},
-      {"[[trust.allow]]\nkeys = [\"1\"]", "[[trust.allow]] topics: is required"},
+      {"[[trust.allow]]\nkeys = [\"0123456789abcdef0123456789abcdef01234567\"]",
+       "[[trust.allow]] topics: is required"},
       {"[[trust.allow]]\ntopics = [\"a\"]", "[[trust.allow]] keys: is required"},
-      {"[[trust.allow]]\ntopics = [\"a\"]\nkeys = [\"1\"]\nunsigned = true",
+      {"[[trust.allow]]\ntopics = [\"a\"]\nkeys = "
+       "[\"0123456789abcdef0123456789abcdef01234567\"]\nunsigned = true",
        "[[trust.allow]] unsigned: a rule is for keys or"},
+      {"[[trust.allow]]\ntopics = [\"a..b\"]", "topics: \"a..b\" is not a topic pattern"},
+      {"[[trust.allow]]\ntopics = [\"a\"]\nkeys = [\"0123\"]",
+       "keys: \"0123\" is not a full fingerprint"},
       {"[http]", "[http] listen: is required"},
       {"[http]\nlisten = \"host:1\"", "[http] listen: \"host:1\" must be ADDRESS:PORT"},
       {"[http]\nlisten = \"80\"", "[http] listen: \"80\" must be ADDRESS:PORT"},
