@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <condition_variable>
 #include <filesystem>
 #include <thread>
 
@@ -227,26 +226,20 @@ Result bus(const Options& options, std::size_t size, bool durable, bool paced) {
         if (!publisher.publish("org.example.dev.bench.event", body_of(size))) break;
         pace.sent();
       }
-      if (pace.done()) return publishing.post([&] {
-          if (publisher.idle()) return publishing.stop();
-          feed.start(1ms, [&] { step(); });
-        });
+      if (pace.done()) return;
       if (paced)
         feed.start(50us, [&] { step(); });
       else
         publishing.post([&] { step(); });
     };
     publisher.on_ready([&] { step(); });
-    publishing.run();
-    // What the pipe dropped comes by replay, which the publisher's loop must answer.
-    std::atomic<bool> finished = false;
-    std::thread answering([&] { publishing.run(); });
+    // It goes on answering until the last event is in: what the pipe dropped comes by replay.
+    std::thread publisher_thread([&] { publishing.run(); });
     subscriber_thread.join();
-    finished = true;
     result.per_second = static_cast<double>(pace.total()) / std::chrono::duration<double>(Clock::now() - start).count();
     result.cpu_s = cpu_seconds() - cpu;
-    publishing.stop();
-    answering.join();
+    publishing.post([&] { publishing.stop(); });
+    publisher_thread.join();
   }
   result.events = tally.received;
   tally.summarise(result);
