@@ -1,0 +1,423 @@
+#include "services/tree/content_store.hpp"
+
+#include "proto/sha256.hpp"
+#include "proto/tree_path.hpp"
+
+#include <cassert>
+#include <filesystem>
+#include <memory>
+#include <stdexcept>
+#include <vector>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace mirrorbus::tree {
+
+using base::Fd;
+using base::throw_errno;
+using proto::Bytes;
+using proto::ByteView;
+using proto::Hash;
+using State = HoldResult::State;
+
+namespace {
+
+constexpr int kTries = 5;
+constexpr std::size_t kChunk = 256 * 1024;
+
+Fd make_dir(int at, const std::string& name) {
+  if (::mkdirat(at, name.c_str(), 0700) != 0 && errno != EEXIST) throw_errno("making " + name);
+  Fd dir(::openat(at, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!dir) throw_errno("opening " + name);
+  return dir;
+}
+
+struct DirCloser {
+  void operator()(DIR* dir) const { ::closedir(dir); }
+};
+
+void each_name(int dir, const std::function<void(const char*)>& visit) {
+  const int copy = ::openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const std::unique_ptr<DIR, DirCloser> list(copy < 0 ? nullptr : ::fdopendir(copy));
+  if (!list) throw_errno("listing the content store");
+  while (const dirent* entry = ::readdir(list.get()))
+    if (entry->d_name[0] != '.') visit(entry->d_name);
+}
+
+// By a name whose object was just looked at: a FIFO or a device is never opened. Our reading must
+// not show in access times, where we may prevent that.
+Fd open_regular(int dir, const char* name) {
+  constexpr int kFlags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+  int fd = ::openat(dir, name, kFlags | O_NOATIME);
+  if (fd < 0 && errno == EPERM) fd = ::openat(dir, name, kFlags);
+  return Fd(fd);
+}
+
+bool same_time(const timespec& a, const timespec& b) {
+  return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+bool unchanged(const struct stat& a, const struct stat& b) {
+  return a.st_dev == b.st_dev && a.st_ino == b.st_ino && a.st_mode == b.st_mode &&
+         a.st_uid == b.st_uid && a.st_gid == b.st_gid && a.st_size == b.st_size &&
+         same_time(a.st_mtim, b.st_mtim) && same_time(a.st_ctim, b.st_ctim);
+}
+bool same_inode(const struct stat& a, const struct stat& b) {
+  return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+// The hash of `size` bytes, which is all there is if fstat says so afterwards; nothing with errno 0
+// if there were fewer. `copy`, unless -1, gets the bytes.
+std::optional<Hash> hash_file(int fd, std::uint64_t size, int copy = -1) {
+  thread_local const std::unique_ptr<char[]> buffer(new char[kChunk]);
+  proto::Sha256 hash;
+  errno = 0;
+  for (std::uint64_t at = 0; at < size;) {
+    const ssize_t n = ::pread(fd, buffer.get(), kChunk, static_cast<off_t>(at));
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return std::nullopt;
+    hash.update({buffer.get(), static_cast<std::size_t>(n)});
+    at += static_cast<std::uint64_t>(n);
+    for (ssize_t done = 0; copy >= 0 && done < n;) {
+      const ssize_t written =
+          ::write(copy, buffer.get() + done, static_cast<std::size_t>(n - done));
+      if (written < 0 && errno == EINTR) continue;
+      if (written < 0) throw_errno("writing to the content store");
+      done += written;
+    }
+  }
+  return hash.finish();
+}
+
+HoldResult failed(int error) {
+  HoldResult result;
+  result.state = error == ENOENT || error == ENOTDIR ? State::Vanished : State::Unreadable;
+  if (error == ELOOP || error == ENXIO) result.state = State::NotAFile;
+  result.error = error;
+  return result;
+}
+
+}  // namespace
+
+std::optional<StoreKind> store_kind(std::string_view name) {
+  for (const auto kind : {StoreKind::Auto, StoreKind::Reflink, StoreKind::Hardlink,
+                          StoreKind::Copy, StoreKind::None})
+    if (to_string(kind) == name) return kind;
+  return std::nullopt;
+}
+
+std::string_view to_string(StoreKind kind) {
+  switch (kind) {
+    case StoreKind::Auto: return "auto";
+    case StoreKind::Reflink: return "reflink";
+    case StoreKind::Hardlink: return "hardlink";
+    case StoreKind::Copy: return "copy";
+    case StoreKind::None: return "none";
+  }
+  return "none";
+}
+
+ContentStore::ContentStore(const std::string& folder, const std::string& tree_path,
+                           StoreKind wanted)
+    : folder_(folder) {
+  objects_ = make_dir(AT_FDCWD, folder);
+  static constexpr char kDigits[] = "0123456789abcdef";
+  for (unsigned i = 0; i < shards_.size(); ++i)
+    shards_[i] = make_dir(objects_.get(), {kDigits[i >> 4], kDigits[i & 15]});
+  for (unsigned i = 0; i < kWorkers; ++i) {
+    temp_[i] = make_dir(objects_.get(), "temp" + std::to_string(i));
+    // Left by a crash.
+    each_name(temp_[i].get(), [&](const char* name) { ::unlinkat(temp_[i].get(), name, 0); });
+  }
+  if (wanted == StoreKind::None || wanted == StoreKind::Copy) {
+    kind_ = wanted;
+    reason_ = "as configured";
+    return;
+  }
+  std::string why;
+  for (const StoreKind kind : {StoreKind::Reflink, StoreKind::Hardlink}) {
+    if (wanted != StoreKind::Auto && wanted != kind) continue;
+    if (works(kind, tree_path, why)) {
+      kind_ = kind;
+      reason_ = why.empty() ? "tried and it works" : why + "; " + std::string(to_string(kind)) +
+                                                         " works";
+      return;
+    }
+  }
+  if (wanted != StoreKind::Auto)
+    throw std::runtime_error("store = \"" + std::string(to_string(wanted)) + "\" does not work: " +
+                             why);
+  reason_ = why + "; patches will have no bases (set store = \"copy\" to keep copies)";
+}
+
+// Tries it with a real file of the tree: sysctl fs.protected_hardlinks, quotas and odd filesystems
+// say no only then. A link moves that file's ctime, so a small one is taken.
+bool ContentStore::works(StoreKind kind, const std::string& tree_path, std::string& why) {
+  namespace fs = std::filesystem;
+  std::string sample;
+  std::uintmax_t smallest = UINTMAX_MAX;
+  std::error_code error;
+  int looked = 0;
+  for (fs::recursive_directory_iterator it(tree_path,
+                                           fs::directory_options::skip_permission_denied, error),
+       end;
+       !error && it != end && looked < 1000; it.increment(error), ++looked) {
+    std::error_code ignored;
+    if (it->path().filename() == fs::path(proto::kWorkFolderName)) it.disable_recursion_pending();
+    if (it->symlink_status(ignored).type() != fs::file_type::regular) continue;
+    const auto size = it->file_size(ignored);
+    if (ignored || size >= smallest) continue;
+    smallest = size;
+    sample = it->path();
+  }
+  const std::string temp = temp_name(0);
+  const int dir = temp_[0].get();
+  if (sample.empty()) {  // nothing to try it with but our own
+    sample = folder_ + "/temp0/sample";
+    const Fd made(::open(sample.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+  }
+  int code = 0;
+  if (kind == StoreKind::Hardlink) {
+    if (::linkat(AT_FDCWD, sample.c_str(), dir, temp.c_str(), 0) != 0) code = errno;
+  } else {
+    const Fd from(::open(sample.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+    const Fd to(::openat(dir, temp.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600));
+    if (!from || !to || ::ioctl(to.get(), FICLONE, from.get()) != 0) code = errno;
+  }
+  ::unlinkat(dir, temp.c_str(), 0);
+  ::unlinkat(dir, "sample", 0);
+  if (code == 0) return true;
+  if (!why.empty()) why += ", ";
+  why += std::string(to_string(kind)) + ": " + std::generic_category().message(code);
+  return false;
+}
+
+std::string ContentStore::temp_name(unsigned worker) { return std::to_string(next_[worker]++); }
+
+namespace {
+std::string object_name(const Hash& hash) { return proto::to_hex(hash); }
+}  // namespace
+
+HoldResult ContentStore::hold(int dir, const Bytes& name, unsigned worker,
+                              const std::optional<Before>& before) {
+  assert(worker < kWorkers);
+  HoldResult result;
+  for (int tries = 0; tries < kTries; ++tries) {
+    switch (kind_) {
+      case StoreKind::Hardlink:
+        result = hold_link(dir, name, worker, before);
+        break;
+      case StoreKind::Reflink:
+      case StoreKind::Copy:
+        result = hold_copy(dir, name, worker);
+        break;
+      case StoreKind::Auto:
+      case StoreKind::None:
+        result = hash_only(dir, name);
+        break;
+    }
+    if (result.state != State::Unstable) break;
+  }
+  return result;
+}
+
+HoldResult ContentStore::hash_only(int dir, const Bytes& name) const {
+  HoldResult result;
+  struct stat st;
+  if (::fstatat(dir, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return failed(errno);
+  if (!S_ISREG(st.st_mode)) return failed(ENXIO);
+  const Fd fd = open_regular(dir, name.c_str());
+  if (!fd || ::fstat(fd.get(), &st) != 0) return failed(errno);
+  if (!S_ISREG(st.st_mode)) return failed(ENXIO);
+  const auto hash = hash_file(fd.get(), static_cast<std::uint64_t>(st.st_size));
+  if (!hash && errno != 0) return failed(errno);
+  if (::fstat(fd.get(), &result.st) != 0) return failed(errno);
+  result.known = true;
+  result.state = hash && unchanged(st, result.st) ? State::Hashed : State::Unstable;
+  if (hash) result.hash = *hash;
+  return result;
+}
+
+// Gives a link in `temp` its object's name, or removes it if that content is held.
+void ContentStore::take_link(const std::string& temp, unsigned worker, HoldResult& result) {
+  const int from = temp_[worker].get();
+  const int shard = shards_[result.hash.octets[0]].get();
+  const std::string name = object_name(result.hash);
+  if (::renameat2(from, temp.c_str(), shard, name.c_str(), RENAME_NOREPLACE) == 0) {
+    result.linked = true;
+    return;
+  }
+  if (errno == EINVAL && !has(result.hash) &&  // a filesystem without the flag
+      ::renameat(from, temp.c_str(), shard, name.c_str()) == 0) {
+    result.linked = true;
+    return;
+  }
+  struct stat object;
+  result.known = true;
+  if (::fstatat(shard, name.c_str(), &object, AT_SYMLINK_NOFOLLOW) != 0)
+    throw_errno("taking a link into the content store");
+  result.linked = same_inode(object, result.st);
+  // What only we still hold, and is here again under another inode: an ordinary rsync into the tree
+  // makes new inodes for all it touches, which would leave everything there twice.
+  if (!result.linked && object.st_nlink == 1 &&
+      ::renameat(from, temp.c_str(), shard, name.c_str()) == 0) {
+    result.linked = true;
+    return;
+  }
+  ::unlinkat(from, temp.c_str(), 0);
+}
+
+HoldResult ContentStore::hold_link(int dir, const Bytes& name, unsigned worker,
+                                   const std::optional<Before>& before) {
+  struct stat st;
+  if (::fstatat(dir, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return failed(errno);
+  if (!S_ISREG(st.st_mode)) return failed(ENXIO);
+  if (st.st_nlink > 1) {
+    // Perhaps the object is this inode already, through another of its names: then another link
+    // would only move the ctime that was recorded for that name.
+    HoldResult result = hash_only(dir, name);
+    if (result.state != State::Hashed) return result;
+    struct stat object;
+    if (::fstatat(shards_[result.hash.octets[0]].get(), object_name(result.hash).c_str(), &object,
+                  AT_SYMLINK_NOFOLLOW) == 0 &&
+        same_inode(object, result.st)) {
+      result.state = State::Held;
+      result.linked = true;
+      return result;
+    }
+  }
+
+  const std::string temp = temp_name(worker);
+  const int temps = temp_[worker].get();
+  if (::linkat(dir, name.c_str(), temps, temp.c_str(), 0) != 0) {
+    // Too many links, or not our file (fs.protected_hardlinks): this one goes unheld.
+    if (errno == EPERM || errno == EMLINK || errno == EXDEV || errno == EACCES)
+      return hash_only(dir, name);
+    return failed(errno);
+  }
+  HoldResult result;
+  const auto give_up = [&](HoldResult why) {
+    ::unlinkat(temps, temp.c_str(), 0);
+    return why;
+  };
+  if (::fstatat(temps, temp.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return give_up(failed(errno));
+  if (!S_ISREG(st.st_mode)) return give_up(failed(ENXIO));
+  const Fd fd = open_regular(temps, temp.c_str());
+  if (!fd) return give_up(failed(errno));
+  const auto hash = hash_file(fd.get(), static_cast<std::uint64_t>(st.st_size));
+  if (!hash && errno != 0) return give_up(failed(errno));
+  if (::fstat(fd.get(), &result.st) != 0) return give_up(failed(errno));
+  result.state = State::Unstable;
+  if (!hash || !unchanged(st, result.st)) return give_up(result);
+
+  result.hash = *hash;
+  if (before && before->hash != result.hash && before->ino == st.st_ino &&
+      before->dev == st.st_dev) {
+    // Written in place: the object of what it was is this inode too, and a lie now.
+    struct stat object;
+    const int shard = shards_[before->hash.octets[0]].get();
+    const std::string old = object_name(before->hash);
+    if (::fstatat(shard, old.c_str(), &object, AT_SYMLINK_NOFOLLOW) == 0 && same_inode(object, st))
+      ::unlinkat(shard, old.c_str(), 0);
+  }
+  take_link(temp, worker, result);
+  // Links moved the ctime; what changed with it, apart from that, is a writer's doing.
+  if (::fstat(fd.get(), &result.st) != 0) return failed(errno);
+  const bool still = result.st.st_size == st.st_size && same_time(result.st.st_mtim, st.st_mtim);
+  result.state = still ? State::Held : State::Unstable;
+  return result;
+}
+
+HoldResult ContentStore::hold_copy(int dir, const Bytes& name, unsigned worker) {
+  struct stat st;
+  if (::fstatat(dir, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return failed(errno);
+  if (!S_ISREG(st.st_mode)) return failed(ENXIO);
+  const Fd from = open_regular(dir, name.c_str());
+  if (!from || ::fstat(from.get(), &st) != 0) return failed(errno);
+  if (!S_ISREG(st.st_mode)) return failed(ENXIO);
+
+  const std::string temp = temp_name(worker);
+  const int temps = temp_[worker].get();
+  const Fd to(::openat(temps, temp.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600));
+  if (!to) throw_errno("making a file in the content store");
+  struct Removed {
+    int dir;
+    const std::string& name;
+    bool kept = false;
+    ~Removed() {
+      if (!kept) ::unlinkat(dir, name.c_str(), 0);
+    }
+  } removed{temps, temp};
+
+  HoldResult result;
+  const auto size = static_cast<std::uint64_t>(st.st_size);
+  std::optional<Hash> hash;
+  if (kind_ == StoreKind::Reflink && ::ioctl(to.get(), FICLONE, from.get()) == 0)
+    hash = hash_file(to.get(), size);
+  else
+    hash = hash_file(from.get(), size, to.get());
+  if (!hash && errno != 0) return failed(errno);
+  if (::fstat(from.get(), &result.st) != 0) return failed(errno);
+  result.state = State::Unstable;
+  if (!hash || !unchanged(st, result.st)) return result;
+  result.hash = *hash;
+  result.state = State::Held;
+  result.known = has(*hash);
+  if (!result.known) {
+    if (::renameat(temps, temp.c_str(), shards_[hash->octets[0]].get(),
+                   object_name(*hash).c_str()) != 0)
+      throw_errno("taking a file into the content store");
+    removed.kept = true;
+  }
+  return result;
+}
+
+bool ContentStore::has(const Hash& hash) const {
+  struct stat st;
+  return ::fstatat(shards_[hash.octets[0]].get(), object_name(hash).c_str(), &st,
+                   AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+Fd ContentStore::open(const Hash& hash) const {
+  return open_regular(shards_[hash.octets[0]].get(), object_name(hash).c_str());
+}
+
+std::optional<Bytes> ContentStore::read(const Hash& hash, std::uint64_t size) {
+  const Fd fd = open(hash);
+  struct stat st;
+  if (!fd || ::fstat(fd.get(), &st) != 0) return std::nullopt;
+  Bytes bytes;
+  if (static_cast<std::uint64_t>(st.st_size) == size) {
+    bytes.resize(size);
+    for (std::size_t have = 0; have < size;) {
+      const ssize_t n =
+          ::pread(fd.get(), bytes.data() + have, size - have, static_cast<off_t>(have));
+      if (n < 0 && errno == EINTR) continue;
+      if (n <= 0) return std::nullopt;
+      have += static_cast<std::size_t>(n);
+    }
+    if (proto::sha256(bytes) == hash) return bytes;
+  }
+  drop(hash);
+  return std::nullopt;
+}
+
+void ContentStore::drop(const Hash& hash) {
+  ::unlinkat(shards_[hash.octets[0]].get(), object_name(hash).c_str(), 0);
+}
+
+void ContentStore::each(const std::function<void(const Hash&)>& visit) const {
+  for (const Fd& shard : shards_) {
+    std::vector<Hash> found;
+    each_name(shard.get(), [&](const char* name) {
+      if (Hash hash; proto::from_hex(std::string_view(name), hash)) found.push_back(hash);
+    });
+    for (const Hash& hash : found) visit(hash);
+  }
+}
+
+}  // namespace mirrorbus::tree
