@@ -1,5 +1,5 @@
-// Where a mirror gets bytes from: an origin, another mirror, a plain HTTP server. The daemon makes one
-// over HTTP; tests make one over a directory.
+// Where a mirror gets bytes from: an origin, another mirror, a plain HTTP server. The daemon makes
+// one over HTTP; tests make one over a directory.
 //
 // A source is not trusted: whoever asks hashes what comes and throws away what does not fit, so an
 // implementation only moves bytes. It blocks, and belongs to the thread that works. What it cannot
@@ -29,8 +29,9 @@ struct Wanted {
   std::uint64_t size_bytes = 0;
 };
 
-// Takes an answer in pieces: begin, write…, end for each thing that came, in any order; gone for each
-// that the source does not hold. What is neither was not answered. A begin without an end is cut off.
+// Takes an answer in pieces: begin, write…, end for each thing that came, in any order; gone for
+// each that the source does not hold. What is neither was not answered. A begin without an end is
+// cut off.
 class ContentSink {
  public:
   virtual ~ContentSink() = default;

@@ -24,10 +24,10 @@ namespace mirrorbus::tree {
 class Probe {
  public:
   enum class Step {
-    Planned, // nothing changed yet
-    Staged,  // contents are in staging and on disk; the tree is still as it was
-    Applied, // the tree was changed, not yet checked
-    Checked, // and found good, on disk, not yet committed
+    Planned,  // nothing changed yet
+    Staged,   // contents are in staging and on disk; the tree is still as it was
+    Applied,  // the tree was changed, not yet checked
+    Checked,  // and found good, on disk, not yet committed
     Committed,
   };
   virtual ~Probe() = default;
@@ -71,16 +71,14 @@ class EntryOps {
   bool remove_all(int dir, const proto::Bytes& name) const;
 
   void mutating(const char* call, const proto::Bytes& name) const {
-    if (probe_)
-      probe_->mutating(call, name);
+    if (probe_) probe_->mutating(call, name);
   }
   void step(Probe::Step step) const {
-    if (probe_)
-      probe_->step(step);
+    if (probe_) probe_->step(step);
   }
 
  private:
   Probe* probe_;
 };
 
-} // namespace mirrorbus::tree
+}  // namespace mirrorbus::tree

@@ -1,5 +1,7 @@
 #include "services/tree/root_dir.hpp"
 
+#include "proto/tree_path.hpp"
+
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <sys/syscall.h>
@@ -10,6 +12,8 @@ namespace mirrorbus::tree {
 using base::throw_errno;
 using proto::Bytes;
 using proto::ByteView;
+using proto::last_name;
+using proto::parent_path;
 
 namespace {
 
@@ -22,8 +26,7 @@ base::Fd open_directory(int from, const Bytes& path, std::uint64_t resolve) {
     for (;;) {
       const long fd = ::syscall(SYS_openat2, from, path.c_str(), &how, sizeof how);
       // EAGAIN: something was renamed while ".." safety was being judged.
-      if (fd >= 0 || errno != EAGAIN)
-        return base::Fd(static_cast<int>(fd));
+      if (fd >= 0 || errno != EAGAIN) return base::Fd(static_cast<int>(fd));
     }
   };
   base::Fd fd = call();
@@ -34,19 +37,17 @@ base::Fd open_directory(int from, const Bytes& path, std::uint64_t resolve) {
   return fd;
 }
 
-} // namespace
+}  // namespace
 
 RootDir::RootDir(const std::string& path) : root_(open_directory(AT_FDCWD, path + "/.", 0)) {
-  if (!root_)
-    throw_errno("open tree " + path);
+  if (!root_) throw_errno("open tree " + path);
 }
 
 RootDir::RootDir(base::Fd root) : root_(std::move(root)) {}
 
 RootDir RootDir::clone() const {
   base::Fd copy(::fcntl(root_.get(), F_DUPFD_CLOEXEC, 0));
-  if (!copy)
-    throw_errno("duplicate descriptor of a tree");
+  if (!copy) throw_errno("duplicate descriptor of a tree");
   return RootDir(std::move(copy));
 }
 
@@ -66,8 +67,7 @@ RootDir::Dir RootDir::open(ByteView path) {
     fd = open_beneath(parent->second->dir.get(), Bytes(last_name(path)));
   else
     fd = open_beneath(root_.get(), path.empty() ? Bytes(".") : Bytes(path));
-  if (!fd)
-    throw_errno("open directory " + Bytes(path));
+  if (!fd) throw_errno("open directory " + Bytes(path));
 
   recent_.push_front({Bytes(path), Dir(std::move(fd))});
   by_path_.emplace(recent_.front().path, recent_.begin());
@@ -81,9 +81,7 @@ RootDir::Dir RootDir::open(ByteView path) {
 void RootDir::forget(ByteView path) {
   for (auto it = recent_.begin(); it != recent_.end();) {
     const ByteView held = it->path;
-    const bool below =
-        path.empty() || held == path ||
-        (held.size() > path.size() && held.starts_with(path) && held[path.size()] == '/');
+    const bool below = proto::within(path, held);
     if (below) {
       by_path_.erase(held);
       it = recent_.erase(it);
@@ -93,25 +91,4 @@ void RootDir::forget(ByteView path) {
   }
 }
 
-Bytes join_path(ByteView dir, ByteView name) {
-  if (dir.empty())
-    return Bytes(name);
-  Bytes path;
-  path.reserve(dir.size() + 1 + name.size());
-  path += dir;
-  path += '/';
-  path += name;
-  return path;
-}
-
-ByteView parent_path(ByteView path) {
-  const auto slash = path.rfind('/');
-  return slash == ByteView::npos ? ByteView{} : path.substr(0, slash);
-}
-
-ByteView last_name(ByteView path) {
-  const auto slash = path.rfind('/');
-  return slash == ByteView::npos ? path : path.substr(slash + 1);
-}
-
-} // namespace mirrorbus::tree
+}  // namespace mirrorbus::tree

@@ -54,14 +54,8 @@ class RootDir {
   base::Fd open_beneath(int from, const proto::Bytes& path) const;
 
   base::Fd root_;
-  std::list<Cached> recent_; // the latest first
+  std::list<Cached> recent_;  // the latest first
   std::unordered_map<proto::ByteView, std::list<Cached>::iterator> by_path_;
 };
 
-// "a/b" and "c" → "a/b/c"; "" and "c" → "c".
-proto::Bytes join_path(proto::ByteView dir, proto::ByteView name);
-// The path without its last component: "a/b" → "a", "a" → "".
-proto::ByteView parent_path(proto::ByteView path);
-proto::ByteView last_name(proto::ByteView path);
-
-} // namespace mirrorbus::tree
+}  // namespace mirrorbus::tree

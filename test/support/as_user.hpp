@@ -19,12 +19,10 @@ inline constexpr uid_t kPlainUser = 65534;
 // Catch's assertions do not travel between processes: throw instead.
 inline std::string as_user(uid_t uid, const std::function<void()>& part) {
   int ends[2];
-  if (::pipe(ends) != 0)
-    base::throw_errno("pipe");
+  if (::pipe(ends) != 0) base::throw_errno("pipe");
   base::Fd read_end(ends[0]), write_end(ends[1]);
   const pid_t child = ::fork();
-  if (child < 0)
-    base::throw_errno("fork");
+  if (child < 0) base::throw_errno("fork");
   if (child == 0) {
     std::string said;
     try {
@@ -35,8 +33,7 @@ inline std::string as_user(uid_t uid, const std::function<void()>& part) {
       part();
     } catch (const std::exception& error) {
       said = error.what();
-      if (said.empty())
-        said = "exception";
+      if (said.empty()) said = "exception";
     }
     const ssize_t n = ::write(write_end.get(), said.data(), said.size());
     ::_exit(n == static_cast<ssize_t>(said.size()) ? 0 : 1);
@@ -48,9 +45,8 @@ inline std::string as_user(uid_t uid, const std::function<void()>& part) {
     said.append(buffer, static_cast<std::size_t>(n));
   int status = 0;
   ::waitpid(child, &status, 0);
-  if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-    said += " (the child ended abnormally)";
+  if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) said += " (the child ended abnormally)";
   return said;
 }
 
-} // namespace mirrorbus::test
+}  // namespace mirrorbus::test

@@ -26,12 +26,11 @@ int errno_of(const std::function<void()>& call) {
 
 struct stat stat_of(const std::string& path) {
   struct stat st;
-  if (::lstat(path.c_str(), &st) != 0)
-    base::throw_errno("lstat " + path);
+  if (::lstat(path.c_str(), &st) != 0) base::throw_errno("lstat " + path);
   return st;
 }
 
-} // namespace
+}  // namespace
 
 TEST_CASE("directories are opened beneath the root only", "[root_dir]") {
   const TempDir tmp;
@@ -71,11 +70,9 @@ TEST_CASE("a cached directory is forgotten with what lies below it", "[root_dir]
   std::filesystem::create_directories(tmp / "a/b");
   root.forget("a");
   CHECK(ino("a/b") != old_b);
-  CHECK(ino("ab") == old_ab); // still cached: "ab" is not below "a"
-  for (int i = 0; i < 200; ++i)
-    std::filesystem::create_directory(tmp / ("n" + std::to_string(i)));
-  for (int i = 0; i < 200; ++i)
-    root.open("n" + std::to_string(i));
+  CHECK(ino("ab") == old_ab);  // still cached: "ab" is not below "a"
+  for (int i = 0; i < 200; ++i) std::filesystem::create_directory(tmp / ("n" + std::to_string(i)));
+  for (int i = 0; i < 200; ++i) root.open("n" + std::to_string(i));
   CHECK(ino("a/b") == stat_of(tmp / "a/b").st_ino);
 }
 
@@ -92,10 +89,9 @@ TEST_CASE("metadata is changed without following symlinks", "[entry_ops]") {
 
   CHECK(errno_of([&] { ops.set_mode(root.fd(), "link", 0777); }) == EOPNOTSUPP);
   ops.set_mtime(root.fd(), "link", -2'000'000'000, 123456789);
-  if (::geteuid() == 0)
-    ops.set_owner(root.fd(), "link", 12345, 54321);
+  if (::geteuid() == 0) ops.set_owner(root.fd(), "link", 12345, 54321);
   const auto link = stat_of(tmp / "tree/link");
-  CHECK(link.st_mtim.tv_sec == -2'000'000'000); // before 1970
+  CHECK(link.st_mtim.tv_sec == -2'000'000'000);  // before 1970
   CHECK(link.st_mtim.tv_nsec == 123456789);
   const auto after = stat_of(tmp / "outside");
   CHECK(after.st_mode == before.st_mode);
@@ -104,9 +100,9 @@ TEST_CASE("metadata is changed without following symlinks", "[entry_ops]") {
 
   ops.set_mode(root.fd(), "file", 06751);
   CHECK((stat_of(tmp / "tree/file").st_mode & 07777) == 06751);
-  ops.set_mtime(root.fd(), "file", 4'200'000'000, 1); // after 2038
+  ops.set_mtime(root.fd(), "file", 4'200'000'000, 1);  // after 2038
   CHECK(stat_of(tmp / "tree/file").st_mtim.tv_sec == 4'200'000'000);
-  ops.set_mode(root.fd(), "", 0750); // the directory itself
+  ops.set_mode(root.fd(), "", 0750);  // the directory itself
   CHECK((stat_of(tmp / "tree").st_mode & 07777) == 0750);
   ops.set_mtime(root.fd(), "", 1, 2);
   CHECK(stat_of(tmp / "tree").st_mtim.tv_nsec == 2);
@@ -147,16 +143,12 @@ TEST_CASE("remove_all takes everything, however deep and closed, and follows not
       ops.make_directory(at.get(), name, 0755);
       ops.make_node(at.get(), "file", S_IFREG | 0644, 0);
       base::Fd below(::openat(at.get(), name.c_str(), O_RDONLY | O_DIRECTORY));
-      if (i % 7 == 0)
-        ops.set_mode(at.get(), "", i % 2 ? 0555 : 0000);
+      if (i % 7 == 0) ops.set_mode(at.get(), "", i % 2 ? 0555 : 0000);
       at = std::move(below);
     }
-    if (!ops.remove_all(root.fd(), "top"))
-      throw std::runtime_error("not there");
-    if (ops.look(root.fd(), "top"))
-      throw std::runtime_error("still there");
-    if (ops.remove_all(root.fd(), "top"))
-      throw std::runtime_error("removed nothing");
+    if (!ops.remove_all(root.fd(), "top")) throw std::runtime_error("not there");
+    if (ops.look(root.fd(), "top")) throw std::runtime_error("still there");
+    if (ops.remove_all(root.fd(), "top")) throw std::runtime_error("removed nothing");
   });
   CHECK(failed == "");
   CHECK(std::filesystem::exists(tmp / "kept/file"));

@@ -1,0 +1,276 @@
+#include "services/tree/applier.hpp"
+
+#include "proto/tree_path.hpp"
+#include "services/tree/file_reader.hpp"
+
+#include <ranges>
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace mirrorbus::tree {
+
+using proto::Bytes;
+using proto::Entry;
+using proto::EntryType;
+using proto::join_path;
+using proto::last_name;
+using proto::Node;
+using proto::parent_path;
+
+void ItemErrors::add(Bytes path, std::string why) {
+  if (why_.size() < kKept) why_.try_emplace(std::move(path), std::move(why));
+}
+
+const std::string* ItemErrors::of(const Bytes& path) const {
+  const auto found = why_.find(path);
+  return found == why_.end() ? nullptr : &found->second;
+}
+
+bool ItemErrors::concerns_all(const std::system_error& error) {
+  if (error.code().category() != std::generic_category()) return true;
+  switch (error.code().value()) {
+    case ENOSPC:
+    case EDQUOT:
+    case EIO:
+    case EROFS:
+    case ENOMEM:
+    case EMFILE:
+    case ENFILE:
+    case ENODEV:
+    case ESTALE: return true;
+    default: return false;
+  }
+}
+
+Applier::Applier(const Parts& parts) : p_(parts), ops_(parts.staging.ops()) {
+  for (const Plan::NewInode& inode : p_.plan.inodes) uses_.push_back(inode.uses);
+  kept_seen_.resize(p_.plan.kept.size());
+  const Plan& plan = p_.plan;
+  progress_.phase = Phase::Applying;
+  progress_.files_total = plan.make.size() + plan.place.size() + plan.link.size() +
+                          plan.change.size() + plan.place_last.size() + plan.link_last.size() +
+                          plan.change_last.size() + plan.remove.size() + plan.remove_dirs.size() +
+                          plan.finish.size();
+}
+
+void Applier::count() {
+  if (++progress_.files % 256 != 0) return;
+  p_.control.check();
+  p_.control.report(progress_);
+}
+
+const Node& Applier::target_node(std::uint32_t dir) {
+  if (!target_ || target_->first != dir) target_.emplace(dir, p_.nodes.node(directory(dir).id));
+  return target_->second;
+}
+
+const OldDirectory& Applier::old_directory(std::uint32_t dir) {
+  if (!old_ || old_->first != dir) {
+    auto old = p_.live.again(directory(dir).path);
+    old_.emplace(dir, old ? std::move(*old) : OldDirectory{});
+  }
+  return old_->second;
+}
+
+void Applier::run() {
+  make_directories();
+  place(p_.plan.place);
+  link(p_.plan.link);
+  change(p_.plan.change);
+  place(p_.plan.place_last);
+  link(p_.plan.link_last);
+  change(p_.plan.change_last);
+  remove();
+  finish_directories();
+}
+
+void Applier::make_directories() {
+  for (std::uint32_t dir = 0; dir < p_.plan.dirs.size(); ++dir) {
+    const Plan::Directory& each = directory(dir);
+    if (each.unlock) p_.errors.guard(each.path, [&] { unlock(dir); });
+    if (each.stays() && !each.exists) {
+      p_.errors.guard(each.path, [&] { make_directory(dir); });
+      count();
+    }
+  }
+}
+
+// A plain user's own directory without the right to write, search or read: for the time being.
+void Applier::unlock(std::uint32_t dir) {
+  const Bytes& path = directory(dir).path;
+  if (path.empty())
+    ops_.set_mode(p_.root.fd(), {}, S_IRWXU);
+  else
+    ops_.set_mode(p_.root.open(parent_path(path)).get(), Bytes(last_name(path)), S_IRWXU);
+  p_.root.forget(path);
+}
+
+void Applier::make_directory(std::uint32_t dir) {
+  const Bytes& path = directory(dir).path;
+  if (path.empty()) return;  // the root: whoever opened it made it
+  const RootDir::Dir parent = p_.root.open(parent_path(path));
+  const Bytes name(last_name(path));
+  const auto there = ops_.look(parent.get(), name);
+  if (!there) return ops_.make_directory(parent.get(), name, S_IRWXU);
+  if (S_ISDIR(there->st_mode)) return;
+  // In the place of something else: never a moment without either.
+  const Bytes staged = Staging::trash_name(p_.staging.next_number());
+  ops_.make_directory(p_.staging.dir(), staged, S_IRWXU);
+  trash_.push_back(staged);
+  ops_.exchange(p_.staging.dir(), staged, parent.get(), name);
+}
+
+void Applier::dress_link(const Bytes& staged, const Entry& entry) {
+  const auto st = ops_.look(p_.staging.dir(), staged);
+  if (st) p_.policy.bring(ops_, p_.staging.dir(), staged, *st, entry);
+}
+
+void Applier::place(const std::vector<Plan::Op>& ops) {
+  for (const Plan::Op& op : ops) {
+    count();
+    if (!p_.staged.ready(op.from)) continue;
+    const Entry& entry = target_node(op.dir).entries[op.at];
+    const Bytes& dir_path = directory(op.dir).path;
+    const Bytes path = join_path(dir_path, entry.name);
+    p_.errors.guard(path, [&] {
+      const Bytes staged = p_.staged.name(p_.plan, op.from);
+      const bool first = uses_[op.from] == p_.plan.inodes[op.from].uses;
+      if (first && p_.staged.is_link(op.from)) dress_link(staged, entry);
+      const RootDir::Dir dir = p_.root.open(dir_path);
+      put(staged, --uses_[op.from] == 0, dir, entry.name, path);
+    });
+  }
+}
+
+void Applier::put(const Bytes& staged, bool last_use, const RootDir::Dir& dir, const Bytes& name,
+                  const Bytes& path) {
+  const int staging = p_.staging.dir();
+  Bytes from = staged;
+  if (!last_use) {
+    from = Staging::other_name(p_.staging.next_number());
+    ops_.link(staging, staged, staging, from);
+  }
+  try {
+    ops_.replace(staging, from, dir.get(), name);
+  } catch (const std::system_error& error) {
+    if (error.code().value() != EISDIR) throw;
+    // A directory is in the way: what it held was linked or copied before, or goes with it. To give
+    // it another parent, its owner must be able to write to it.
+    if (::geteuid() != 0) ops_.set_mode(dir.get(), name, S_IRWXU);
+    ops_.exchange(staging, from, dir.get(), name);
+    const Bytes trash = Staging::trash_name(p_.staging.next_number());
+    ops_.move_new(staging, from, staging, trash);
+    trash_.push_back(trash);
+    p_.root.forget(path);
+  }
+}
+
+// Further names of an inode that stays.
+void Applier::link(const std::vector<Plan::Op>& ops) {
+  for (const Plan::Op& op : ops) {
+    count();
+    const Plan::Kept& kept = p_.plan.kept[op.from];
+    const Entry kept_entry = target_node(kept.dir).entries[kept.at];
+    const EntryStat was = old_directory(kept.dir).stats.at(kept.was);
+    const Bytes name = target_node(op.dir).entries[op.at].name;
+    const Bytes path = join_path(directory(op.dir).path, name);
+    p_.errors.guard(path, [&] {
+      const RootDir::Dir from = p_.root.open(directory(kept.dir).path);
+      if (!kept_seen_[op.from]) {
+        const auto st = ops_.look(from.get(), kept_entry.name);
+        if (!st || !as_it_was(*st, was, from.get(), kept_entry)) {
+          suspects_.emplace_back(kept.dir, kept.at);
+          suspects_.emplace_back(op.dir, op.at);
+          return;
+        }
+        kept_seen_[op.from] = true;
+      }
+      const Bytes staged = Staging::other_name(p_.staging.next_number());
+      ops_.link(from.get(), kept_entry.name, p_.staging.dir(), staged);
+      put(staged, true, p_.root.open(directory(op.dir).path), name, path);
+    });
+  }
+}
+
+void Applier::change(const std::vector<Plan::Op>& ops) {
+  for (const Plan::Op& op : ops) {
+    count();
+    const Bytes& dir_path = directory(op.dir).path;
+    const Node& node = target_node(op.dir);
+    const Bytes& name = node.entries[op.at].name;
+    p_.errors.guard(join_path(dir_path, name), [&] {
+      change(op, {dir_path, p_.root.open(dir_path), node, old_directory(op.dir)});
+    });
+  }
+}
+
+bool Applier::as_it_was(const struct stat& st, const EntryStat& was, int dir, const Entry& entry) {
+  if (EntryStat::of(st).same_but_device(was)) return true;
+  if (st.st_ino != was.ino || !same_type(st, entry.type)) return false;
+  if (entry.type != EntryType::File) return true;
+  // A link made or removed moves the ctime, and it may have been ours: the content tells.
+  const auto read = read_file(dir, entry.name);
+  return read && read->content == entry.content;
+}
+
+// Only on what still is what the index knows: else the new times would hide somebody's edit.
+void Applier::change(const Plan::Op& op, const Where& where) {
+  const Entry& entry = where.node.entries[op.at];
+  const auto st = ops_.look(where.dir.get(), entry.name);
+  if (st && as_it_was(*st, where.old.stats.at(op.was), where.dir.get(), entry)) {
+    p_.policy.bring(ops_, where.dir.get(), entry.name, *st, entry);
+  } else {
+    p_.edits.add(join_path(where.path, entry.name),
+                 st ? LocalEdit::Kind::Changed : LocalEdit::Kind::Removed);
+    suspects_.emplace_back(op.dir, op.at);
+  }
+}
+
+void Applier::remove() {
+  for (const Plan::Op& op : p_.plan.remove) {
+    count();
+    const OldDirectory& old = old_directory(op.dir);
+    const Bytes& name = old.node.entries.at(op.was).name;
+    const Bytes path = join_path(directory(op.dir).path, name);
+    p_.errors.guard(path, [&] {
+      const RootDir::Dir dir = p_.root.open(directory(op.dir).path);
+      const auto st = ops_.look(dir.get(), name);
+      if (!st) return;
+      // An inode with another name may be one that we took and dressed; and one that had another
+      // name has had its ctime moved.
+      const EntryStat& was = old.stats[op.was];
+      const EntryStat now = EntryStat::of(*st);
+      if (OldDirectory::known(was) && st->st_nlink == 1 &&
+          (now.ino != was.ino || now.size != was.size || now.mtime_s != was.mtime_s ||
+           now.mtime_ns != was.mtime_ns))
+        p_.edits.add(path, LocalEdit::Kind::Changed);
+      ops_.remove_all(dir.get(), name);
+    });
+  }
+  for (const std::uint32_t number : p_.plan.remove_dirs) {
+    const Bytes& path = directory(number).path;
+    count();
+    p_.errors.guard(path, [&] {
+      ops_.remove_all(p_.root.open(parent_path(path)).get(), Bytes(last_name(path)));
+      p_.root.forget(path);
+    });
+  }
+  for (const Bytes& name : trash_) ops_.remove_all(p_.staging.dir(), name);
+}
+
+void Applier::finish_directories() {
+  for (const std::uint32_t number : std::views::reverse(p_.plan.finish)) {
+    const Plan::Directory& each = directory(number);
+    count();
+    p_.errors.guard(each.path, [&] {
+      const bool is_root = each.path.empty();
+      const RootDir::Dir dir = p_.root.open(parent_path(each.path));
+      const Bytes name(last_name(each.path));
+      const auto st = ops_.look(dir.get(), is_root ? Bytes() : name);
+      if (st && S_ISDIR(st->st_mode)) p_.policy.bring(ops_, dir.get(), name, *st, each.entry);
+    });
+  }
+}
+
+}  // namespace mirrorbus::tree

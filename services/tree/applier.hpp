@@ -1,0 +1,100 @@
+// Carries out a plan whose new inodes are staged: steps 1 to 6 of the tree protocol's "Applying".
+//
+// Any path is at all times what it was or what it shall be; contents come before metadata, metadata
+// before deletes. What is interrupted anywhere is finished by planning again from what is there. An
+// error that concerns one entry (its name, its permissions, a mount point) is noted and the rest
+// goes on; one that concerns all (disk full, I/O error) is thrown.
+#pragma once
+
+#include "services/tree/live_tree.hpp"
+#include "services/tree/plan.hpp"
+#include "services/tree/progress.hpp"
+#include "services/tree/stager.hpp"
+
+namespace mirrorbus::tree {
+
+// Errors of single entries: why each is not as it should be. Bounded.
+class ItemErrors {
+ public:
+  void add(proto::Bytes path, std::string why);
+  // Runs `work` and notes its std::system_error for `path`, unless it concerns everything.
+  template <class Work>
+  bool guard(const proto::Bytes& path, Work&& work) {
+    try {
+      work();
+      return true;
+    } catch (const std::system_error& error) {
+      if (concerns_all(error)) throw;
+      add(path, error.what());
+      return false;
+    }
+  }
+  bool empty() const { return why_.empty(); }
+  const std::string* of(const proto::Bytes& path) const;
+
+ private:
+  static bool concerns_all(const std::system_error& error);
+  static constexpr std::size_t kKept = 100'000;
+  std::unordered_map<proto::Bytes, std::string> why_;
+};
+
+class Applier {
+ public:
+  struct Parts {
+    const Plan& plan;
+    const TargetNodes& nodes;
+    LiveTree& live;
+    RootDir& root;
+    Staging& staging;
+    const StagedInodes& staged;
+    const MetadataPolicy& policy;
+    LocalEdits& edits;
+    ItemErrors& errors;
+    const WorkControl& control;
+  };
+  explicit Applier(const Parts& parts);
+
+  void run();
+  // Entries (directory, place in the target node) that were found to be other than was known: they
+  // were left alone, and are wrong whatever they look like.
+  const std::vector<std::pair<std::uint32_t, std::uint32_t>>& suspects() const { return suspects_; }
+
+ private:
+  struct Where {
+    const proto::Bytes& path;  // of the directory
+    RootDir::Dir dir;
+    const proto::Node& node;  // the target's
+    const OldDirectory& old;
+  };
+  void make_directories();
+  void make_directory(std::uint32_t dir);
+  void unlock(std::uint32_t dir);
+  void place(const std::vector<Plan::Op>& ops);
+  void link(const std::vector<Plan::Op>& ops);
+  void put(const proto::Bytes& staged, bool last_use, const RootDir::Dir& dir,
+           const proto::Bytes& name, const proto::Bytes& path);
+  void change(const std::vector<Plan::Op>& ops);
+  void change(const Plan::Op& op, const Where& where);
+  static bool as_it_was(const struct stat& st, const EntryStat& was, int dir,
+                        const proto::Entry& entry);
+  void remove();
+  void finish_directories();
+  void dress_link(const proto::Bytes& staged, const proto::Entry& entry);
+  void count();
+
+  const Plan::Directory& directory(std::uint32_t dir) const { return p_.plan.dirs[dir]; }
+  const proto::Node& target_node(std::uint32_t dir);
+  const OldDirectory& old_directory(std::uint32_t dir);
+
+  Parts p_;
+  const EntryOps& ops_;
+  std::vector<std::uint32_t> uses_;  // left, per NewInode
+  std::vector<bool> kept_seen_;      // per Kept: it is what it was
+  std::vector<proto::Bytes> trash_;
+  std::vector<std::pair<std::uint32_t, std::uint32_t>> suspects_;
+  std::optional<std::pair<std::uint32_t, proto::Node>> target_;
+  std::optional<std::pair<std::uint32_t, OldDirectory>> old_;
+  Progress progress_;
+};
+
+}  // namespace mirrorbus::tree

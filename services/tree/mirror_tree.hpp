@@ -1,0 +1,130 @@
+// A mirrored tree on this machine: brings a directory to signed versions and can prove that it is
+// there.
+//
+// Owns the tree's root and its staging; the index and the work folder are its owner's. Blocking and
+// sequential: one job at a time, on any one thread. What is interrupted, by a crash at any system
+// call too, is finished by the next bring_to(), whatever version that is for.
+//
+// Outcomes are values. What throws: SourceError (try again, or elsewhere), Cancelled, and
+// std::system_error or std::runtime_error for this machine's troubles (disk full, I/O errors).
+#pragma once
+
+#include "proto/tree_update.hpp"
+#include "services/tree/content_source.hpp"
+#include "services/tree/deletions.hpp"
+#include "services/tree/index.hpp"
+#include "services/tree/live_tree.hpp"
+#include "services/tree/metadata_policy.hpp"
+#include "services/tree/progress.hpp"
+#include "services/tree/stager.hpp"
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace mirrorbus::tree {
+
+struct MirrorSettings {
+  std::string path;  // of the tree
+  std::string work;  // the work folder, which is there: on the tree's filesystem, ours alone
+  MetadataPolicy::Settings metadata;
+  std::vector<std::string> last;  // patterns: names, or paths where they contain '/'
+  DeleteLimit max_delete;
+  std::uint64_t min_free_bytes = 0;
+  bool adopt = false;  // take over a directory that is not empty and not known
+  Probe* probe = nullptr;
+  std::string boot;  // Staging::current_boot() if empty
+};
+
+// A signed version and what came with it.
+struct TargetVersion {
+  proto::TreeUpdate update;
+  proto::Bytes body;    // the event's, and
+  proto::Bytes sealed;  // the event as it came: both are kept, to be handed on
+};
+
+// Why nothing was done, and what accepting it would mean.
+struct Refusal {
+  proto::Reject why = proto::Reject::MaxDelete;
+  std::string text;  // for people: the numbers, and the next step
+  std::uint64_t number = 0;
+  proto::Hash tree_hash;
+  std::uint64_t from = 0;       // version committed
+  std::uint64_t deletions = 0;  // MaxDelete, with the limit
+  std::uint64_t limit = 0;
+  std::vector<proto::Bytes> paths;  // the first ones
+
+  // Whether the same thing was shown.
+  bool same_as(const Refusal& other) const {
+    return why == other.why && number == other.number && tree_hash == other.tree_hash &&
+           from == other.from && deletions == other.deletions;
+  }
+};
+
+struct SyncResult {
+  enum class State {
+    Committed,   // all of it, as far as `fidelity` says
+    Incomplete,  // committed but for `missing`
+    Unchanged,   // was there already
+    Refused,     // see `refusal`
+    Failed,      // the check found what repair did not mend: `mismatches`; nothing is committed
+  };
+  State state = State::Failed;
+  std::uint64_t version = 0;  // committed now
+  proto::Hash tree_hash;
+  std::uint64_t bytes_received = 0;
+  std::chrono::duration<double> fetching{}, staging{}, applying{}, checking{}, committing{},
+      total{};
+  Fidelity fidelity;
+  std::optional<Refusal> refusal;
+  std::vector<MissingItem> missing;
+  std::uint64_t missing_count = 0;
+  std::vector<MissingItem> mismatches;
+  LocalEdits edits;  // what somebody else had changed, and is overwritten
+  std::uint64_t files_placed = 0, metadata_changed = 0, removed = 0;
+  bool repaired = false;  // the first check failed
+};
+
+// What a full comparison found.
+struct VerifyResult {
+  struct Difference {
+    proto::Bytes path;
+    std::string what;
+  };
+  std::vector<Difference> differences;  // the first ones
+  std::uint64_t count = 0;
+  std::uint64_t files = 0, bytes = 0;  // read
+  Fidelity fidelity;
+  bool equal() const { return count == 0; }
+};
+
+class MirrorTree {
+ public:
+  MirrorTree(MirrorSettings settings, Index& index);
+  ~MirrorTree();
+
+  // The newest version committed.
+  std::optional<StoredVersion> committed() const;
+  // What a committed version lacks.
+  std::vector<MissingItem> missing() const;
+
+  // Brings the tree to the last of `versions`. The others are the ones between it and the committed
+  // version, as far as they are known: if their packs make a chain, these are used.
+  // `accepted`: a refusal that an operator has seen.
+  SyncResult bring_to(const std::vector<TargetVersion>& versions, ContentSource& source,
+                      const WorkControl& control, const std::optional<Refusal>& accepted = {});
+
+  // Reads the whole tree and compares it with the committed version.
+  VerifyResult verify(const WorkControl& control);
+  // The same, and mends what it finds.
+  SyncResult repair(ContentSource& source, const WorkControl& control);
+
+ private:
+  class Run;
+  MirrorSettings settings_;
+  Index& index_;
+};
+
+}  // namespace mirrorbus::tree

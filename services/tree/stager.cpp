@@ -1,0 +1,314 @@
+#include "services/tree/stager.hpp"
+
+#include "proto/tree_path.hpp"
+#include "services/tree/file_reader.hpp"
+
+#include <algorithm>
+#include <cassert>
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+namespace mirrorbus::tree {
+
+using proto::Bytes;
+using proto::ByteView;
+using proto::Entry;
+using proto::EntryType;
+using proto::Hash;
+using proto::Node;
+
+namespace {
+
+constexpr std::uint64_t kLargeBytes = 8 * 1024 * 1024;   // asked for by range
+constexpr std::uint64_t kBatchBytes = 64 * 1024 * 1024;  // in one request
+
+}  // namespace
+
+Bytes StagedInodes::name(const Plan& plan, std::uint32_t inode) const {
+  const At at = at_[inode];
+  const Hash& content = plan.inodes[inode].content;
+  if (at.letter == 'c') return Staging::content_name(content, at.number);
+  if (at.letter == 'l') return Staging::link_name(content, at.number);
+  return Staging::other_name(at.number);
+}
+
+Stager::Stager(const Parts& parts) : p_(parts), staged_(parts.plan.inodes.size()) {
+  progress_.phase = Phase::Staging;
+  progress_.files_total = parts.plan.inodes.size();
+  progress_.bytes_total = parts.plan.bytes_to_write();
+}
+
+void Stager::report() {
+  p_.control.check();
+  p_.control.report(progress_);
+}
+
+const OldDirectory& Stager::old_directory(std::uint32_t dir) {
+  if (!old_ || old_->first != dir) {
+    auto directory = p_.live.again(p_.plan.dirs[dir].path);
+    old_.emplace(dir, directory ? std::move(*directory) : OldDirectory{});
+  }
+  return old_->second;
+}
+
+const Node& Stager::target_node(std::uint32_t dir) {
+  if (!target_ || target_->first != dir) target_.emplace(dir, p_.nodes.node(p_.plan.dirs[dir].id));
+  return target_->second;
+}
+
+void Stager::from_the_tree() {
+  for (std::uint32_t number = 0; number < p_.plan.inodes.size(); ++number) {
+    Plan::NewInode& inode = p_.plan.inodes[number];
+    if (number % 256 == 0) report();
+    ++progress_.files;
+    if (inode.source == Plan::Source::Make) {
+      make(number);
+      continue;
+    }
+    if (inode.source == Plan::Source::Take && take_link(number)) continue;
+    if (const auto left = p_.staging.claim({inode.content, inode.size})) {
+      staged_.set(number, 'c', *left);
+      progress_.bytes += inode.size;
+      continue;
+    }
+    if (inode.source == Plan::Source::Same) continue;  // when the first one is there
+    const bool in_tree = inode.source == Plan::Source::Take || inode.source == Plan::Source::Copy;
+    if (in_tree && copy_from_tree(number)) continue;
+    inode.source = Plan::Source::Fetch;
+    const auto [first, is_new] = wanted_.try_emplace(inode.content, number);
+    if (!is_new) {
+      inode.source = Plan::Source::Same;
+      inode.from = first->second;
+    }
+    --progress_.files;
+  }
+}
+
+// A link to an inode that is going away, if it is still what the index knows.
+bool Stager::take_link(std::uint32_t number) {
+  const Plan::NewInode& inode = p_.plan.inodes[number];
+  const OldDirectory& old = old_directory(inode.from);
+  if (inode.from_at >= old.node.entries.size()) return false;
+  const Bytes& name = old.node.entries[inode.from_at].name;
+  const std::uint32_t as = p_.staging.next_number();
+  const Bytes staged = Staging::link_name(inode.content, as);
+  const EntryOps& ops = p_.staging.ops();
+  try {
+    const RootDir::Dir dir = p_.root.open(p_.plan.dirs[inode.from].path);
+    ops.link(dir.get(), name, p_.staging.dir(), staged);
+    // The link's ctime moves; what else is said of the inode must be as before.
+    const auto st = ops.look(p_.staging.dir(), staged);
+    EntryStat now = st ? EntryStat::of(*st) : EntryStat{};
+    const EntryStat& was = old.stats[inode.from_at];
+    now.ctime_s = was.ctime_s;
+    now.ctime_ns = was.ctime_ns;
+    if (st && now.same_but_device(was)) {
+      staged_.set(number, 'l', as);
+      return true;
+    }
+    ops.unlink(p_.staging.dir(), staged);
+  } catch (const std::system_error&) {
+    // Gone, not ours to link (protected_hardlinks), too many links: a copy or the source will do.
+  }
+  return false;
+}
+
+bool Stager::copy_from_tree(std::uint32_t number) {
+  const Plan::NewInode& inode = p_.plan.inodes[number];
+  const OldDirectory& old = old_directory(inode.from);
+  if (inode.from_at >= old.node.entries.size()) return false;
+  const Bytes& name = old.node.entries[inode.from_at].name;
+  try {
+    const RootDir::Dir dir = p_.root.open(p_.plan.dirs[inode.from].path);
+    return copy(dir.get(), name, number);
+  } catch (const std::system_error& error) {
+    if (error.code().value() == ENOSPC || error.code().value() == EDQUOT) throw;
+    return false;
+  }
+}
+
+// By reflink where the filesystem can; hashed either way, for it is about to be vouched for.
+bool Stager::copy(int from, const Bytes& name, std::uint32_t number) {
+  const Plan::NewInode& inode = p_.plan.inodes[number];
+  StagedFile file(p_.staging, {inode.content, inode.size});
+  bool fits = true;
+  const auto read =
+      read_file(from, name, [&](ByteView bytes) { fits = fits && file.write(bytes); });
+  if (!read || !fits) return false;
+  const auto staged = file.finish();
+  if (!staged) return false;
+  staged_.set(number, 'c', *staged);
+  progress_.bytes += inode.size;
+  return true;
+}
+
+void Stager::make(std::uint32_t number) {
+  const Plan::NewInode& inode = p_.plan.inodes[number];
+  const Entry& entry = target_node(inode.dir).entries[inode.at];
+  const EntryOps& ops = p_.staging.ops();
+  const std::uint32_t as = p_.staging.next_number();
+  const Bytes name = Staging::other_name(as);
+  if (entry.type == EntryType::Symlink) {
+    ops.make_symlink(entry.target, p_.staging.dir(), name);
+  } else {
+    const dev_t device = ::makedev(entry.major, entry.minor);
+    ops.make_node(p_.staging.dir(), name, type_bits(entry.type) | 0600, device);
+  }
+  staged_.set(number, 'n', as);
+}
+
+std::vector<Wanted> Stager::wanted() const {
+  // In the plan's order, which is the tree's and most likely that of the other side's disk.
+  std::vector<std::uint32_t> numbers;
+  numbers.reserve(wanted_.size());
+  for (const auto& [hash, number] : wanted_) numbers.push_back(number);
+  std::ranges::sort(numbers);
+  std::vector<Wanted> wanted;
+  wanted.reserve(numbers.size());
+  for (const std::uint32_t number : numbers)
+    wanted.push_back({p_.plan.inodes[number].content, p_.plan.inodes[number].size});
+  return wanted;
+}
+
+void Stager::take(const Hash& content, std::uint32_t number) {
+  const auto found = wanted_.find(content);
+  assert(found != wanted_.end());
+  staged_.set(found->second, 'c', number);
+  progress_.bytes += p_.plan.inodes[found->second].size;
+  ++progress_.files;
+  wanted_.erase(found);
+  report();
+}
+
+// One answer of the source, or several.
+class Stager::FetchSink : public ContentSink {
+ public:
+  FetchSink(Stager& stager, ContentSource& source, bool partial)
+      : stager_(stager), source_(source), partial_(partial) {}
+
+  // Ready to go on with a large file.
+  void resume(const Wanted& wanted) {
+    wanted_ = wanted;
+    file_.emplace(stager_.p_.staging, wanted, true);
+  }
+  std::uint64_t offset() const { return file_->offset(); }
+
+  void begin(const Hash& hash) override {
+    if (partial_) {
+      if (hash != wanted_.hash) file_.reset();
+      return;
+    }
+    file_.reset();
+    const auto found = stager_.wanted_.find(hash);
+    if (found == stager_.wanted_.end()) return;  // unasked, or a second time
+    wanted_ = {hash, stager_.p_.plan.inodes[found->second].size};
+    file_.emplace(stager_.p_.staging, wanted_);
+  }
+  void write(ByteView bytes) override {
+    stager_.p_.control.check();
+    if (file_ && !file_->write(bytes)) refuse("is larger than signed");
+  }
+  void end() override {
+    if (!file_) return;
+    if (const auto number = file_->finish())
+      stager_.take(wanted_.hash, *number);
+    else
+      refuse("is not what was signed");
+    file_.reset();
+  }
+  void gone(const Hash& hash, const std::string& reason) override {
+    stager_.reasons_[hash] = source_.name() + ": " + reason;
+  }
+
+ private:
+  void refuse(const std::string& what) {
+    file_.reset();
+    source_.bad(wanted_.hash, what);
+    stager_.reasons_[wanted_.hash] = source_.name() + ": what came " + what;
+  }
+
+  Stager& stager_;
+  ContentSource& source_;
+  bool partial_;
+  Wanted wanted_;
+  std::optional<StagedFile> file_;
+};
+
+void Stager::fetch(ContentSource& source) {
+  progress_.phase = Phase::Fetching;
+  // Twice: what was cut off or went unanswered the first time is asked for once more.
+  for (int round = 0; round < 2 && !wanted_.empty(); ++round) {
+    std::vector<Wanted> small;
+    for (const Wanted& each : wanted()) {
+      if (each.size_bytes > kLargeBytes)
+        fetch_large(source, each);
+      else
+        small.push_back(each);
+    }
+    fetch_small(source, small);
+  }
+  progress_.phase = Phase::Staging;
+}
+
+void Stager::fetch_small(ContentSource& source, const std::vector<Wanted>& wanted) {
+  for (std::size_t from = 0; from < wanted.size();) {
+    std::size_t to = from;
+    for (std::uint64_t bytes = 0;
+         to < wanted.size() && to - from < ContentSource::kBatch && bytes < kBatchBytes; ++to)
+      bytes += wanted[to].size_bytes;
+    FetchSink sink(*this, source, false);
+    source.fetch_objects(std::span(wanted).subspan(from, to - from), sink);
+    from = to;
+    report();
+  }
+}
+
+void Stager::fetch_large(ContentSource& source, const Wanted& wanted) {
+  FetchSink sink(*this, source, true);
+  sink.resume(wanted);
+  if (sink.offset() == wanted.size_bytes)
+    sink.end();  // all of it had come
+  else
+    source.fetch_range(wanted, sink.offset(), sink);
+}
+
+void Stager::finish() {
+  for (std::uint32_t number = 0; number < p_.plan.inodes.size(); ++number) {
+    const Plan::NewInode& inode = p_.plan.inodes[number];
+    if (number % 256 == 0) report();
+    if (inode.source == Plan::Source::Same && !staged_.ready(number) && staged_.ready(inode.from))
+      copy(p_.staging.dir(), staged_.name(p_.plan, inode.from), number);
+    if (staged_.ready(number) && !staged_.is_link(number)) dress(number);
+  }
+}
+
+void Stager::dress(std::uint32_t number) {
+  const Plan::NewInode& inode = p_.plan.inodes[number];
+  const Bytes name = staged_.name(p_.plan, number);
+  const auto st = p_.staging.ops().look(p_.staging.dir(), name);
+  if (!st) throw std::runtime_error("a staged file has vanished: " + name);
+  p_.policy.bring(p_.staging.ops(), p_.staging.dir(), name, *st,
+                  target_node(inode.dir).entries[inode.at]);
+}
+
+std::vector<MissingItem> Stager::missing() {
+  std::vector<MissingItem> missing;
+  const auto look = [&](const std::vector<Plan::Op>& ops) {
+    for (const Plan::Op& op : ops) {
+      if (staged_.ready(op.from)) continue;
+      const auto why = reasons_.find(p_.plan.inodes[op.from].content);
+      missing.push_back(
+          {proto::join_path(p_.plan.dirs[op.dir].path, target_node(op.dir).entries[op.at].name),
+           why == reasons_.end() ? "no source sent it" : why->second});
+    }
+  };
+  look(p_.plan.place);
+  look(p_.plan.place_last);
+  return missing;
+}
+
+}  // namespace mirrorbus::tree

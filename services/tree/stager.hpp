@@ -1,0 +1,97 @@
+// Makes the new inodes of a plan in the staging directory: everything that can be done before the
+// tree is touched.
+//
+// Contents come, in this order, from what an earlier run left in staging, from the tree itself
+// (links to inodes that are going away, copies of those that stay), from packs, from the source.
+// What cannot be had is named, and the rest is staged all the same.
+#pragma once
+
+#include "services/tree/content_source.hpp"
+#include "services/tree/live_tree.hpp"
+#include "services/tree/plan.hpp"
+#include "services/tree/progress.hpp"
+#include "services/tree/staging.hpp"
+
+#include <functional>
+#include <unordered_map>
+
+namespace mirrorbus::tree {
+
+struct MissingItem {
+  proto::Bytes path;
+  std::string reason;
+};
+
+// Where each NewInode of a plan is in staging.
+class StagedInodes {
+ public:
+  explicit StagedInodes(std::size_t count) : at_(count) {}
+  bool ready(std::uint32_t inode) const { return at_[inode].letter != 0; }
+  proto::Bytes name(const Plan& plan, std::uint32_t inode) const;
+  // Still the tree's own inode, too: metadata is set when the tree may be changed.
+  bool is_link(std::uint32_t inode) const { return at_[inode].letter == 'l'; }
+  void set(std::uint32_t inode, char letter, std::uint32_t number) {
+    at_[inode] = {letter, number};
+  }
+
+ private:
+  struct At {
+    char letter = 0;
+    std::uint32_t number = 0;
+  };
+  std::vector<At> at_;
+};
+
+class Stager {
+ public:
+  struct Parts {
+    Plan& plan;
+    const TargetNodes& nodes;
+    LiveTree& live;
+    RootDir& root;
+    Staging& staging;
+    const MetadataPolicy& policy;
+    LocalEdits& edits;
+    const WorkControl& control;
+  };
+  explicit Stager(const Parts& parts);
+
+  // Leftovers, links, copies, and what needs no content.
+  void from_the_tree();
+  // What is wanted from elsewhere; a content is asked for once.
+  bool wants(const proto::Hash& content) const { return wanted_.contains(content); }
+  std::vector<Wanted> wanted() const;
+  // A content has come and has this number as a c name.
+  void take(const proto::Hash& content, std::uint32_t number);
+  // Asks the source for all that is still wanted.
+  void fetch(ContentSource& source);
+  // Further inodes of a content that has come, owners, modes and times. Call last.
+  void finish();
+
+  StagedInodes& staged() { return staged_; }
+  // Paths that will not have what they should, and why.
+  std::vector<MissingItem> missing();
+
+ private:
+  class FetchSink;
+  const OldDirectory& old_directory(std::uint32_t dir);
+  const proto::Node& target_node(std::uint32_t dir);
+  bool take_link(std::uint32_t number);
+  bool copy_from_tree(std::uint32_t number);
+  void make(std::uint32_t number);
+  bool copy(int from, const proto::Bytes& name, std::uint32_t number);
+  void dress(std::uint32_t number);
+  void fetch_small(ContentSource& source, const std::vector<Wanted>& wanted);
+  void fetch_large(ContentSource& source, const Wanted& wanted);
+  void report();
+
+  Parts p_;
+  StagedInodes staged_;
+  std::unordered_map<proto::Hash, std::uint32_t> wanted_;  // to the inode it is for
+  std::unordered_map<proto::Hash, std::string> reasons_;   // why one did not come
+  std::optional<std::pair<std::uint32_t, OldDirectory>> old_;
+  std::optional<std::pair<std::uint32_t, proto::Node>> target_;
+  Progress progress_;
+};
+
+}  // namespace mirrorbus::tree

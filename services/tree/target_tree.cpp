@@ -1,0 +1,157 @@
+#include "services/tree/target_tree.hpp"
+
+#include "proto/sha256.hpp"
+
+#include <unordered_set>
+
+namespace mirrorbus::tree {
+
+using proto::Bytes;
+using proto::ByteView;
+using proto::Entry;
+using proto::EntryType;
+using proto::Hash;
+
+namespace {
+
+constexpr std::uint64_t kMaxRootSize = 64 * 1024;
+
+// Takes blobs, hashes them, keeps the good ones.
+class BlobSink : public ContentSink {
+ public:
+  BlobSink(ContentSource& source, BlobCache& cache, std::uint64_t limit)
+      : source_(source), cache_(cache), limit_(limit) {}
+
+  void begin(const Hash& hash) override {
+    hash_ = hash;
+    bytes_.clear();
+    open_ = true;
+  }
+  void write(ByteView bytes) override {
+    if (!open_) return;
+    if (bytes.size() > limit_ - bytes_.size()) {
+      open_ = false;
+      source_.bad(hash_, "is larger than it may be");
+      return;
+    }
+    bytes_ += bytes;
+  }
+  void end() override {
+    if (!open_) return;
+    open_ = false;
+    if (proto::sha256(bytes_) == hash_)
+      cache_.put(hash_, bytes_);
+    else
+      source_.bad(hash_, "is not what its hash says");
+  }
+  void gone(const Hash&, const std::string& reason) override { reason_ = reason; }
+
+  const std::string& reason() const { return reason_; }
+
+ private:
+  ContentSource& source_;
+  BlobCache& cache_;
+  std::uint64_t limit_;
+  Hash hash_;
+  Bytes bytes_;
+  bool open_ = false;
+  std::string reason_ = "no answer";
+};
+
+}  // namespace
+
+TargetTree::TargetTree(const Index& index, BlobCache& cache) : index_(index), cache_(cache) {}
+
+std::optional<Bytes> TargetTree::find(const Hash& id) const {
+  if (auto cached = cache_.get(id)) return cached;
+  return index_.blob(id);
+}
+
+Bytes TargetTree::encoded(const Hash& id) const {
+  auto bytes = find(id);
+  if (!bytes) throw std::runtime_error("node " + to_hex(id) + " is not at hand");
+  return std::move(*bytes);
+}
+
+void TargetTree::ask(ContentSource& source, const std::vector<Hash>& ids, std::uint64_t limit) {
+  // Once more for what was cut off or damaged.
+  std::vector<Hash> wanted = ids;
+  std::string reason;
+  for (int round = 0; round < 2 && !wanted.empty(); ++round) {
+    BlobSink sink(source, cache_, limit);
+    source.fetch_nodes(wanted, limit, sink);
+    std::erase_if(wanted, [this](const Hash& id) { return cache_.has(id); });
+    reason = sink.reason();
+  }
+  if (!wanted.empty())
+    throw SourceError(source.name() + " did not send " + to_hex(wanted.front()) + ": " + reason);
+}
+
+Bytes TargetTree::get(ContentSource& source, const Hash& id, std::uint64_t limit) {
+  if (auto bytes = find(id)) return std::move(*bytes);
+  ask(source, {id}, limit);
+  return encoded(id);
+}
+
+proto::Decoded<void> TargetTree::set(const proto::TreeRoot& root, const Bytes& links,
+                                     const Bytes& owners) {
+  auto links_table = proto::decode_links(links);
+  if (!links_table) return proto::refuse(links_table.error());
+  auto owners_table = proto::decode_owners(owners);
+  if (!owners_table) return proto::refuse(owners_table.error());
+  root_ = root;
+  links_ = std::move(*links_table);
+  owners_ = std::move(*owners_table);
+  links_bytes_ = links;
+  owners_bytes_ = owners;
+  return {};
+}
+
+proto::Decoded<void> TargetTree::fetch(ContentSource& source, const Hash& tree_hash,
+                                       const proto::TreeCounts& counts,
+                                       const WorkControl& control) {
+  const auto root = proto::decode_tree_root(get(source, tree_hash, kMaxRootSize));
+  if (!root) return proto::refuse(root.error());
+  const Bytes links = get(source, root->links, proto::kMaxLinksSize);
+  const Bytes owners = get(source, root->owners, proto::kMaxOwnersSize);
+  if (auto tables = set(*root, links, owners); !tables) return tables;
+
+  // Level by level: each is one or a few requests, however many directories there are.
+  std::unordered_set<Hash> met{root->entry.content};
+  std::vector<Hash> level{root->entry.content};
+  std::uint64_t entries = 0;
+  while (!level.empty()) {
+    std::erase_if(level, [this](const Hash& id) {
+      // With everything below it.
+      return !cache_.has(id) && !index_.paths_of_node(id).empty();
+    });
+    std::vector<Hash> wanted;
+    for (const Hash& id : level)
+      if (!find(id)) wanted.push_back(id);
+    for (std::size_t from = 0; from < wanted.size(); from += ContentSource::kBatch) {
+      control.check();
+      const auto to = std::min(wanted.size(), from + ContentSource::kBatch);
+      ask(source,
+          {wanted.begin() + static_cast<std::ptrdiff_t>(from),
+           wanted.begin() + static_cast<std::ptrdiff_t>(to)},
+          proto::kMaxNodeSize);
+    }
+    std::vector<Hash> below;
+    for (const Hash& id : level) {
+      const Bytes node = encoded(id);
+      proto::NodeReader reader(node);
+      Entry entry;
+      while (reader.next(entry)) {
+        if (++entries > counts.entries) return proto::refuse(proto::Reject::BadCount);
+        if (entry.type == EntryType::Directory && met.insert(entry.content).second)
+          below.push_back(entry.content);
+      }
+      if (reader.failure()) return proto::refuse(*reader.failure());
+    }
+    level = std::move(below);
+    control.report({Phase::Fetching, 0, 0, entries, counts.entries});
+  }
+  return {};
+}
+
+}  // namespace mirrorbus::tree

@@ -1,0 +1,73 @@
+// A mirror of a directory in a temporary folder: what the mirror's tests have in common.
+#pragma once
+
+#include "services/tree/mirror_tree.hpp"
+#include "test/support/oracle.hpp"
+#include "test/support/temp_dir.hpp"
+#include "test/support/tree_snapshot.hpp"
+
+#include <filesystem>
+#include <memory>
+
+namespace mirrorbus::test {
+
+// tmp/a is the origin's tree, tmp/b the mirror's.
+class Mirror {
+ public:
+  explicit Mirror(const std::string& top) : top_(top) {
+    std::filesystem::create_directories(top + "/work");
+    settings.path = top + "/b";
+    settings.work = top + "/work";
+    settings.max_delete.files = 1'000'000;
+  }
+
+  tree::MirrorSettings settings;
+  tree::WorkControl control;
+  SnapshotSource source;
+
+  std::string a() const { return top_ + "/a"; }
+  std::string b() const { return top_ + "/b"; }
+
+  tree::Index& index() {
+    if (!index_)
+      index_ = std::make_unique<tree::Index>(top_ + "/index", tree::Index::Options{false});
+    return *index_;
+  }
+  void close() { index_.reset(); }
+
+  // The next version of what is in a.
+  const TreeSnapshot& publish(bool hold = false) {
+    auto next = take_snapshot(a(), ++number_, snapshot_ ? &*snapshot_ : nullptr, hold);
+    snapshot_ = std::move(next);
+    source.add(*snapshot_);
+    return *snapshot_;
+  }
+  const TreeSnapshot& snapshot() const { return *snapshot_; }
+
+  tree::SyncResult sync(const std::optional<tree::Refusal>& accepted = {}) {
+    return tree::MirrorTree(settings, index())
+        .bring_to({snapshot_->version()}, source, control, accepted);
+  }
+  tree::SyncResult publish_and_sync() {
+    publish();
+    return sync();
+  }
+
+ private:
+  std::string top_;
+  std::unique_ptr<tree::Index> index_;
+  std::uint64_t number_ = 0;
+  std::optional<TreeSnapshot> snapshot_;
+};
+
+// What went wrong, for a failed check's message.
+inline std::string describe(const tree::SyncResult& result) {
+  std::string text = "state " + std::to_string(static_cast<int>(result.state));
+  if (result.refusal) text += " refused: " + result.refusal->text;
+  for (const auto& each : result.mismatches) text += "\n  " + each.path + ": " + each.reason;
+  for (const auto& each : result.missing) text += "\n  missing " + each.path + ": " + each.reason;
+  for (const auto& each : result.edits.named()) text += "\n  edited " + each.path;
+  return text;
+}
+
+}  // namespace mirrorbus::test

@@ -1,0 +1,67 @@
+// Random trees and random changes to them; after each the oracle must find nothing.
+#include "test/services/tree/mirror_fixture.hpp"
+#include "test/support/as_user.hpp"
+#include "test/support/random_tree.hpp"
+
+#include <catch2/catch.hpp>
+
+#include <cstdlib>
+
+using namespace mirrorbus;
+using namespace mirrorbus::test;
+using State = tree::SyncResult::State;
+
+namespace {
+
+std::uint64_t first_seed() {
+  const char* text = std::getenv("MIRRORBUS_SEED");
+  return text ? std::strtoull(text, nullptr, 10) : 1;
+}
+std::uint64_t seeds(std::uint64_t usual) {
+  const char* text = std::getenv("MIRRORBUS_SEEDS");
+  return text ? std::strtoull(text, nullptr, 10) : usual;
+}
+
+// Throws with everything there is to know.
+void follow(const std::string& top, std::uint64_t seed, const std::string& options) {
+  std::filesystem::create_directories(top + "/a");
+  RandomTree tree(top + "/a", seed);
+  Mirror mirror(top);
+  tree.grow(30);
+  std::size_t told = 0;
+  for (int step = 0; step < 4; ++step) {
+    const auto result = mirror.publish_and_sync();
+    std::string wrong;
+    if (result.state != State::Committed && result.state != State::Unchanged)
+      wrong = describe(result);
+    if (result.repaired || result.edits.count() > 0) wrong += " repaired: " + describe(result);
+    wrong += oracle(top + "/a", top + "/b", options);
+    if (!wrong.empty()) {
+      std::string text =
+          "seed " + std::to_string(seed) + " step " + std::to_string(step) + ": " + wrong;
+      for (std::size_t i = told; i < tree.log().size(); ++i) text += "\n  " + tree.log()[i];
+      throw std::runtime_error(text);
+    }
+    told = tree.log().size();
+    tree.mutate(step == 0 ? 3 : 12);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a mirror follows random trees", "[mirror][random]") {
+  const std::uint64_t first = first_seed();
+  for (std::uint64_t seed = first; seed < first + seeds(15); ++seed) {
+    const TempDir tmp;
+    CHECK_NOTHROW(follow(tmp.path(), seed, ""));
+  }
+}
+
+TEST_CASE("a plain user's mirror follows random trees", "[mirror][random]") {
+  const std::uint64_t first = first_seed();
+  for (std::uint64_t seed = first; seed < first + seeds(10); ++seed) {
+    const TempDir tmp;
+    std::filesystem::permissions(tmp.path(), std::filesystem::perms::all);
+    CHECK(as_user(kPlainUser, [&] { follow(tmp.path(), seed, ""); }) == "");
+  }
+}
