@@ -7,6 +7,7 @@
 #include "bus/base/clock.hpp"
 #include "bus/base/config.hpp"
 #include "bus/base/log.hpp"
+#include "bus/net/discovery_core.hpp"
 
 #include <cstdint>
 #include <string>
@@ -38,14 +39,13 @@ struct BusSettings {
 };
 
 // [discovery]
-struct StaticSource {
-  std::string publish;
-  std::string serve;  // may be empty
-};
+using net::StaticSource;
 struct DiscoverySettings {
   std::vector<std::string> domains;
   std::vector<std::string> resolvers;  // "127.0.0.1:15353"; empty: the system's
-  std::vector<StaticSource> fixed;     // static = [{…}]
+  std::vector<StaticSource> fixed;     // static = [{…}]; either endpoint may be empty
+
+  net::DiscoveryOptions options() const { return {domains, fixed}; }
 };
 
 // [signing]
