@@ -68,6 +68,14 @@ proto::Decoded<KnownCredential*> CredentialBook::judge(
     known->why = why;
     return proto::refuse(why);
   };
+  if (!verdict && verdict.error() == proto::Reject::Unavailable) {
+    // gpg itself failed: that says nothing of the credential. A verdict given before stands.
+    if (known->state == KnownCredential::State::Checking) {
+      streams_[known->stream].erase({known->credential.epoch, known->credential.serial});
+      known_.erase(id);
+    }
+    return proto::refuse(proto::Reject::Unavailable);
+  }
   if (!verdict) return refused(verdict.error());
   if (verdict->primary_fingerprint != known->credential.stream.fingerprint)
     return refused(proto::Reject::WrongSigner);

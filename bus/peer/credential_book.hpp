@@ -49,6 +49,9 @@ class CredentialBook {
   proto::Decoded<KnownCredential*> judge(const proto::Hash& id,
                                          const proto::Decoded<CredentialVerdict>& verdict);
   KnownCredential* find(const proto::Hash& id);
+  const KnownCredential* find(const proto::Hash& id) const {
+    return const_cast<CredentialBook*>(this)->find(id);
+  }
 
   // May `topic` be said by this credential's stream, by scope and by policy?
   bool allows(KnownCredential& known, proto::ByteView topic);

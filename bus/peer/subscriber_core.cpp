@@ -744,7 +744,7 @@ store::Cursors SubscriberCore::cursors() const {
 const proto::Credential* SubscriberCore::current_credential(const proto::Hash& id) const {
   const auto it = streams_.find(id);
   if (it == streams_.end()) return nullptr;
-  const KnownCredential* known = const_cast<CredentialBook&>(book_).find(it->second->newest);
+  const KnownCredential* known = book_.find(it->second->newest);
   return known ? &known->credential : nullptr;
 }
 
@@ -753,7 +753,7 @@ std::vector<StreamInfo> SubscriberCore::streams(base::Now now) const {
   for (const auto& [id, stream] : streams_) {
     StreamInfo info{stream->name, id, StreamState::Current, stream->epoch, 0, 0, stream->head_last, {}};
     if (stream->head_at) info.head_age = now.mono - *stream->head_at;
-    const KnownCredential* newest = const_cast<CredentialBook&>(book_).find(stream->newest);
+    const KnownCredential* newest = book_.find(stream->newest);
     if (newest && newest->state == KnownCredential::State::Refused)
       info.state = StreamState::Refused;
     else if (!stream->tracker)

@@ -147,6 +147,7 @@ class SubscriberCore {
   store::Cursors cursors() const;
   const SubscriberCounts& counts() const { return counts_; }
   std::vector<StreamInfo> streams(base::Now now) const;
+  const KnownCredential* credential(const proto::Hash& id) const { return book_.find(id); }
   // The endpoints a stream's newest good credential advertises.
   const proto::Credential* current_credential(const proto::Hash& stream) const;
 

@@ -100,6 +100,19 @@ std::int64_t OpenPgp::signing_key_expires(const std::string& fingerprint) {
   return earlier(primary->expires, signer->expires);
 }
 
+std::vector<proto::Bytes> OpenPgp::public_keys() {
+  check(gpgme_op_keylist_start(context_->ctx, nullptr, 0), "listing keys in " + context_->home);
+  std::vector<proto::Bytes> fingerprints;
+  gpgme_key_t next = nullptr;
+  while (gpgme_err_code(gpgme_op_keylist_next(context_->ctx, &next)) == GPG_ERR_NO_ERROR) {
+    const Key key(next);
+    proto::Bytes fingerprint;
+    if (!key->revoked && proto::from_hex(key->subkeys->fpr, fingerprint))
+      fingerprints.push_back(std::move(fingerprint));
+  }
+  return fingerprints;
+}
+
 proto::Decoded<OpenPgp::Verified> OpenPgp::verify(proto::ByteView document, proto::ByteView signature) {
   const Data plain = data_from(document);
   const Data seal = data_from(signature);

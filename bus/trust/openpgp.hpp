@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace mirrorbus::trust {
 
@@ -24,6 +25,9 @@ class OpenPgp {
   // When the key with this primary fingerprint and its newest usable signing subkey end, in seconds
   // since 1970; 0 = never. Throws like sign().
   std::int64_t signing_key_expires(const std::string& primary_fingerprint);
+
+  // Every public key that is not revoked: primary fingerprints.
+  std::vector<proto::Bytes> public_keys();
 
   struct Verified {
     proto::Bytes primary_fingerprint;  // 20 or 32 bytes

@@ -1,0 +1,48 @@
+#include "bus/peer/asker.hpp"
+
+namespace mirrorbus::peer {
+
+Asker::Asker(base::Loop& loop, net::ZmqContext& context, base::Duration timeout)
+    : loop_(loop), context_(context), timeout_(timeout), expire_(loop) {}
+Asker::~Asker() = default;
+
+void Asker::ask(const std::string& endpoint, const std::string& verb, const proto::Map& args,
+                OnAnswer on_answer) {
+  auto& socket = sockets_[endpoint];
+  if (!socket) {
+    if (sockets_.size() > kMaxSockets) {
+      // Whoever still waits on one of these asks again.
+      std::erase_if(sockets_, [&](const auto& entry) { return entry.first != endpoint; });
+    }
+    net::ZmqOptions options;
+    options.max_frame_size = 2 * proto::kMaxAnswerBytes;
+    socket = std::make_unique<net::ZmqSocket>(loop_, context_, net::ZmqType::Dealer, options);
+    socket->on_message([this](std::vector<proto::Bytes> parts, const net::ZmqSender&) { receive(parts); });
+    socket->connect(endpoint);
+  }
+  const std::uint64_t id = next_id_++;
+  waiting_.emplace(id, Waiting{loop_.now().mono + timeout_, std::move(on_answer)});
+  proto::Request request{id, verb, args};
+  socket->send(proto::encode_request(request));
+  if (!expire_.running()) expire_.start(timeout_, [this] { expire(); });
+}
+
+void Asker::receive(const std::vector<proto::Bytes>& parts) {
+  auto answer = proto::decode_answer(parts);
+  if (!answer) return;  // whose it is cannot be told; it runs into its time
+  auto found = waiting_.extract(answer->id);
+  if (found) found.mapped().on_answer(std::move(answer));
+}
+
+void Asker::expire() {
+  const base::MonoTime now = loop_.now().mono;
+  std::vector<OnAnswer> late;
+  // Ids grow with time, so the first to expire is the first.
+  while (!waiting_.empty() && waiting_.begin()->second.until <= now)
+    late.push_back(std::move(waiting_.extract(waiting_.begin()).mapped().on_answer));
+  if (!waiting_.empty())
+    expire_.start_at(waiting_.begin()->second.until, [this] { expire(); });
+  for (OnAnswer& on_answer : late) on_answer(proto::refuse(proto::Reject::Unavailable));
+}
+
+}  // namespace mirrorbus::peer

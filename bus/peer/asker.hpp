@@ -1,0 +1,46 @@
+// Asks questions on other peers' serve sockets and brings the answers back. Loop thread only.
+#pragma once
+
+#include "bus/net/zmq_socket.hpp"
+#include "proto/limits.hpp"
+#include "proto/serve.hpp"
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <unordered_map>
+
+namespace mirrorbus::peer {
+
+class Asker {
+ public:
+  using OnAnswer = std::move_only_function<void(proto::Decoded<proto::Answer>)>;
+
+  Asker(base::Loop& loop, net::ZmqContext& context, base::Duration timeout = std::chrono::seconds(5));
+  ~Asker();
+
+  // Unavailable if no answer comes in time, or what the answer was refused for as an answer.
+  void ask(const std::string& endpoint, const std::string& verb, const proto::Map& args,
+           OnAnswer on_answer);
+
+ private:
+  struct Waiting {
+    base::MonoTime until;
+    OnAnswer on_answer;
+  };
+  void receive(const std::vector<proto::Bytes>& parts);
+  void expire();
+
+  static constexpr std::size_t kMaxSockets = 64;
+
+  base::Loop& loop_;
+  net::ZmqContext& context_;
+  const base::Duration timeout_;
+  base::Timer expire_;
+  std::map<std::string, std::unique_ptr<net::ZmqSocket>> sockets_;  // by endpoint
+  std::uint64_t next_id_ = 1;
+  std::map<std::uint64_t, Waiting> waiting_;
+};
+
+}  // namespace mirrorbus::peer

@@ -1,0 +1,279 @@
+#include "bus/peer/subscriber.hpp"
+
+#include "bus/trust/openpgp.hpp"
+
+#include <algorithm>
+#include <stdexcept>
+
+#include <sys/stat.h>
+
+namespace mirrorbus::peer {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr base::Duration kTick = 50ms;
+constexpr int kTicksPerSave = 20;      // one second
+constexpr int kTicksPerWatch = 10;     // a revocation takes effect well within two seconds
+constexpr base::Duration kLogPause = 60s;
+
+// Changes when gpg's keyring does.
+std::string stamp_of(const std::string& home) {
+  std::string stamp;
+  for (const char* file : {"/pubring.kbx", "/pubring.gpg"}) {
+    struct stat st;
+    if (stat((home + file).c_str(), &st) == 0)
+      stamp += fmt::format("{}.{}.{}.{} ", st.st_ino, st.st_size, st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+  }
+  return stamp;
+}
+
+store::Cursors load(const std::unique_ptr<store::CursorStore>& store) {
+  return store ? store->load() : store::Cursors{};
+}
+
+}  // namespace
+
+trust::Policy policy_from(const TrustSettings& settings) {
+  std::vector<trust::Rule> rules;
+  for (const AllowSettings& allow : settings.allow) {
+    trust::Rule rule;
+    for (const std::string& text : allow.topics) {
+      auto pattern = proto::TopicPattern::parse(text);
+      if (!pattern) throw std::runtime_error("[[trust.allow]] topics: \"" + text + "\" is not a topic pattern");
+      rule.topics.push_back(std::move(*pattern));
+    }
+    for (const std::string& text : allow.keys) {
+      const auto key = trust::KeyName::parse(text);
+      if (!key) throw std::runtime_error("[[trust.allow]] keys: \"" + text + "\" is not a full fingerprint");
+      rule.keys.push_back(*key);
+    }
+    rule.publishers = allow.publishers;
+    rule.unsigned_streams = allow.unsigned_streams;
+    rules.push_back(std::move(rule));
+  }
+  return trust::Policy(std::move(rules));
+}
+
+Subscriber::Subscriber(base::Loop& loop, net::ZmqContext& context, SubscriberOptions options,
+                       const TrustSettings& trust, const std::string& cursor_file,
+                       base::Registry& registry, base::Log log, Handlers handlers)
+    : loop_(loop),
+      context_(context),
+      trust_(trust),
+      registry_(registry),
+      log_(log.area("subscriber")),
+      handlers_(std::move(handlers)),
+      cursor_store_(cursor_file.empty() ? nullptr : std::make_unique<store::CursorStore>(cursor_file)),
+      saved_(load(cursor_store_)),
+      core_(std::move(options), policy_from(trust), saved_, *this),
+      asker_(loop, context),
+      keyring_stamp_(stamp_of(trust.home)),
+      tick_(loop),
+      verifier_(loop, 1) {
+  tick();
+}
+
+Subscriber::~Subscriber() = default;
+
+// ---- endpoints ----
+
+void Subscriber::add_publisher(const std::string& endpoint) {
+  if (!endpoints_.insert(endpoint).second) return;
+  auto socket = std::make_unique<net::ZmqSocket>(loop_, context_, net::ZmqType::Sub,
+                                                 net::ZmqOptions::subscriber());
+  socket->on_frame([this](proto::ByteView frame, const net::ZmqSender&) {
+    if (const auto why = core_.frame(frame, loop_.now())) {
+      // Once a minute per reason: a flood of refusals must not become a flood of lines.
+      base::MonoTime& last = last_logged_[*why];
+      const base::MonoTime now = loop_.now().mono;
+      if (last == base::MonoTime{} || now - last > kLogPause) {
+        last = now;
+        log_.info("refused a frame: {}; further ones are only counted for a minute", to_string(*why));
+      }
+    }
+  });
+  // Whole segments only: what is under the prefix, or exactly it.
+  const std::string& prefix = core_.prefix();
+  socket->subscribe(proto::ByteView(&proto::kControl, 1));
+  if (prefix.empty()) {
+    socket->subscribe("");
+  } else {
+    socket->subscribe(prefix + ".");
+    socket->subscribe(prefix + std::string(1, '\0'));
+  }
+  socket->connect(endpoint);
+  sockets_[endpoint] = std::move(socket);
+  log_.info("connecting to publisher {}", endpoint);
+}
+
+void Subscriber::remove_publisher(const std::string& endpoint) {
+  if (endpoints_.erase(endpoint) == 0) return;
+  sockets_.erase(endpoint);
+  log_.info("publisher {} is no longer listed; disconnected", endpoint);
+}
+
+void Subscriber::set_serve_endpoints(std::vector<std::string> endpoints) {
+  serve_endpoints_ = std::move(endpoints);
+}
+
+// ---- what the core wants done ----
+
+void Subscriber::gap(const Gap& gap) {
+  log_.warning("lost from {}: epoch {}, {} to {} ({})", gap.stream.publisher, gap.epoch, gap.from,
+               gap.to ? std::to_string(*gap.to) : "unknown", to_string(gap.reason));
+  if (handlers_.on_gap) handlers_.on_gap(gap);
+}
+
+void Subscriber::check_credential(const KnownCredential& known) {
+  const proto::Hash id = known.id;
+  const auto judged = [this, id](const proto::Decoded<CredentialVerdict>& verdict) {
+    core_.judged(id, verdict, loop_.now());
+    const KnownCredential* now_known = core_.credential(id);
+    if (!now_known) return;
+    const proto::Credential& credential = now_known->credential;
+    if (now_known->state == KnownCredential::State::Good) {
+      log_.info("{} ({}) epoch {} is trusted", credential.stream.publisher,
+                proto::to_hex(credential.stream.fingerprint), credential.epoch);
+      if (handlers_.on_credential) handlers_.on_credential(now_known->stream, credential);
+    } else {
+      log_.warning("refused the credential of {} ({}): {}", credential.stream.publisher,
+                   proto::to_hex(credential.stream.fingerprint), to_string(now_known->why));
+    }
+  };
+  if (known.credential.stream.scheme == proto::Scheme::None) {
+    // The policy has a rule for unsigned streams of this name; there is nothing else to check.
+    loop_.post([judged] { judged(CredentialVerdict{}); });
+    return;
+  }
+  if (known.credential.stream.scheme != proto::Scheme::OpenPgp) {
+    loop_.post([judged] { judged(proto::refuse(proto::Reject::SchemeMismatch)); });
+    return;
+  }
+  verifier_.submit(
+      [home = trust_.home, sealed = known.sealed] {
+        return trust::OpenPgp(home).verify(sealed.document, sealed.signature);
+      },
+      [this, judged](base::Outcome<proto::Decoded<trust::OpenPgp::Verified>> verified) {
+        if (!verified) {
+          try {
+            std::rethrow_exception(verified.error());
+          } catch (const std::exception& error) {
+            log_.error("gpg could not check a credential: {}", base::describe(error));
+          }
+          return judged(proto::refuse(proto::Reject::Unavailable));
+        }
+        if (!*verified) return judged(proto::refuse(verified->error()));
+        judged(CredentialVerdict{(*verified)->primary_fingerprint, (*verified)->expires_s});
+      });
+}
+
+// The publisher itself first, then whoever else may hold its history.
+std::string Subscriber::source_for(const Question& question) const {
+  std::vector<std::string> sources;
+  if (const proto::Credential* credential = core_.current_credential(question.stream))
+    if (const auto own = credential->endpoint(proto::EndpointKind::Serve); !own.empty())
+      sources.emplace_back(own);
+  for (const std::string& endpoint : serve_endpoints_)
+    if (std::ranges::find(sources, endpoint) == sources.end()) sources.push_back(endpoint);
+  return sources.empty() ? std::string() : sources[question.attempt % sources.size()];
+}
+
+void Subscriber::ask(const Question& question) {
+  const auto answered = [this, id = question.id](proto::Decoded<proto::Answer> answer) {
+    core_.answered(id, std::move(answer), loop_.now());
+  };
+  const std::string source = source_for(question);
+  if (source.empty()) {
+    loop_.post([answered] { answered(proto::refuse(proto::Reject::Unavailable)); });
+    return;
+  }
+  try {
+    asker_.ask(source, question.verb, question.args, answered);
+  } catch (const std::exception& error) {
+    // A credential may advertise what libzmq cannot connect to.
+    log_.warning("cannot ask {}: {}", source, base::describe(error));
+    loop_.post([answered] { answered(proto::refuse(proto::Reject::Unavailable)); });
+  }
+}
+
+// ---- time ----
+
+void Subscriber::tick() {
+  tick_.start(kTick, [this] { tick(); });
+  core_.tick(loop_.now());
+  ++ticks_;
+  if (ticks_ % kTicksPerWatch == 0) watch_keyring();
+  if (ticks_ % kTicksPerSave == 0) {
+    export_counts();
+    store::Cursors cursors = core_.cursors();
+    if (!cursor_store_ || saving_ || cursors == saved_) return;
+    saving_ = true;
+    saved_ = cursors;
+    verifier_.submit([this, cursors = std::move(cursors)] { cursor_store_->save(cursors); },
+                     [this](base::Outcome<void> done) {
+                       saving_ = false;
+                       if (!done) {
+                         saved_.clear();
+                         log_.error("the cursor could not be written; it is tried again each second");
+                       }
+                     });
+  }
+}
+
+void Subscriber::save_cursor() {
+  if (!cursor_store_) return;
+  verifier_.wait_idle();
+  cursor_store_->save(core_.cursors());
+}
+
+void Subscriber::watch_keyring() {
+  std::string stamp = stamp_of(trust_.home);
+  if (stamp == keyring_stamp_) return;
+  keyring_stamp_ = std::move(stamp);
+  log_.notice("the keyring in {} has changed; checking all credentials again", trust_.home);
+  core_.set_policy(policy_from(trust_), loop_.now());
+}
+
+void Subscriber::set_trust(const TrustSettings& trust) {
+  trust::Policy policy = policy_from(trust);  // throws before anything has changed
+  trust_ = trust;
+  keyring_stamp_ = stamp_of(trust_.home);
+  core_.set_policy(std::move(policy), loop_.now());
+}
+
+void Subscriber::export_counts() {
+  const SubscriberCounts& now = core_.counts();
+  const auto grown = [&](const char* name, const char* help, std::uint64_t SubscriberCounts::*member) {
+    registry_.counter(name, help).add(now.*member - exported_.*member);
+  };
+  grown("mirrorbus_events_received_total", "Events delivered, verified and in order.", &SubscriberCounts::delivered);
+  grown("mirrorbus_events_filtered_total", "Events passed over by the local filter.", &SubscriberCounts::filtered);
+  grown("mirrorbus_policy_denied_total", "Verified events that policy or scope deny.", &SubscriberCounts::denied);
+  grown("mirrorbus_events_undecodable_total", "Verified events whose body nobody can read.", &SubscriberCounts::undecodable);
+  grown("mirrorbus_duplicates_total", "Events that had been seen.", &SubscriberCounts::duplicates);
+  grown("mirrorbus_gaps_total", "Gap notices.", &SubscriberCounts::gaps);
+  grown("mirrorbus_unrecoverable_events_total", "Events named lost in gap notices.", &SubscriberCounts::gap_events);
+  grown("mirrorbus_replay_requests_total", "Replays asked for.", &SubscriberCounts::replays);
+  grown("mirrorbus_replayed_events_total", "Events taken from replays.", &SubscriberCounts::replayed);
+  grown("mirrorbus_heads_total", "Heads accepted.", &SubscriberCounts::heads);
+  for (std::size_t i = 0; i < now.refused.size(); ++i)
+    if (const std::uint64_t more = now.refused[i] - exported_.refused[i])
+      registry_
+          .counter("mirrorbus_refused_total", "What was refused, by reason.",
+                   {"reason", to_string(static_cast<proto::Reject>(i))})
+          .add(more);
+  exported_ = now;
+  for (const StreamInfo& info : streams()) {
+    registry_
+        .gauge("mirrorbus_head_age_seconds", "Since the last head of this publisher.",
+               {"publisher", info.name.publisher})
+        .set(std::chrono::duration<double>(info.head_age).count());
+    registry_
+        .gauge("mirrorbus_consumer_lag_events", "Events of this publisher known of and not yet had.",
+               {"publisher", info.name.publisher})
+        .set(info.wanted > info.position ? static_cast<double>(info.wanted - info.position) : 0);
+  }
+}
+
+}  // namespace mirrorbus::peer

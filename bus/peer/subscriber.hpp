@@ -1,0 +1,93 @@
+// A subscription on the bus: the core's driver. Connects to publishers, gets credentials checked by
+// gpg, asks for replays, and keeps the cursor. Loop thread only.
+#pragma once
+
+#include "bus/base/log.hpp"
+#include "bus/base/metrics.hpp"
+#include "bus/base/pool.hpp"
+#include "bus/net/zmq_socket.hpp"
+#include "bus/peer/asker.hpp"
+#include "bus/peer/settings.hpp"
+#include "bus/peer/subscriber_core.hpp"
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+
+namespace mirrorbus::peer {
+
+// The rules of [[trust.allow]]; throws std::runtime_error that names what is wrong.
+trust::Policy policy_from(const TrustSettings& trust);
+
+class Subscriber : private SubscriberActions {
+ public:
+  struct Handlers {
+    // Decode the body if it is wanted; Undecodable if that fails.
+    std::move_only_function<Outcome(const Delivery&)> on_event;
+    std::move_only_function<void(const Gap&)> on_gap;
+    // A stream's newest credential, whenever there is a new one.
+    std::move_only_function<void(const proto::Hash& stream, const proto::Credential&)> on_credential;
+  };
+
+  // `cursor_file`: where to keep the cursor; empty = nowhere.
+  Subscriber(base::Loop& loop, net::ZmqContext& context, SubscriberOptions options,
+             const TrustSettings& trust, const std::string& cursor_file, base::Registry& registry,
+             base::Log log, Handlers handlers);
+  ~Subscriber() override;
+
+  // Publishers and replay sources come and go (discovery, static configuration).
+  void add_publisher(const std::string& endpoint);
+  void remove_publisher(const std::string& endpoint);
+  void set_serve_endpoints(std::vector<std::string> endpoints);
+
+  // Other rules; also re-checks every credential.
+  void set_trust(const TrustSettings& trust);
+
+  std::vector<StreamInfo> streams() const { return core_.streams(loop_.now()); }
+  const SubscriberCounts& counts() const { return core_.counts(); }
+  const proto::Credential* current_credential(const proto::Hash& stream) const {
+    return core_.current_credential(stream);
+  }
+  const std::set<std::string>& publishers() const { return endpoints_; }
+  Asker& asker() { return asker_; }
+  // Writes the cursor now; for a clean stop.
+  void save_cursor();
+
+ private:
+  Outcome deliver(const Delivery& event) override { return handlers_.on_event(event); }
+  void gap(const Gap& gap) override;
+  void check_credential(const KnownCredential& known) override;
+  void ask(const Question& question) override;
+
+  void tick();
+  void watch_keyring();
+  std::string source_for(const Question& question) const;
+  void export_counts();
+
+  base::Loop& loop_;
+  net::ZmqContext& context_;
+  TrustSettings trust_;
+  base::Registry& registry_;
+  base::Log log_;
+  Handlers handlers_;
+  std::unique_ptr<store::CursorStore> cursor_store_;
+  store::Cursors saved_;
+  SubscriberCore core_;
+  Asker asker_;
+
+  std::set<std::string> endpoints_;
+  std::map<std::string, std::unique_ptr<net::ZmqSocket>> sockets_;
+  std::vector<std::string> serve_endpoints_;
+  std::string keyring_stamp_;
+  SubscriberCounts exported_;
+  std::map<proto::Reject, base::MonoTime> last_logged_;
+  int ticks_ = 0;
+  bool saving_ = false;
+
+  base::Timer tick_;
+  base::WorkerPool verifier_;  // gpg, and the cursor's file
+};
+
+}  // namespace mirrorbus::peer

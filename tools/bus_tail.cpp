@@ -1,0 +1,273 @@
+// bus-tail: prints events as they come, verified, in order, with gaps named.
+#include "bus/net/zmq_blocking.hpp"
+#include "bus/peer/sources.hpp"
+#include "bus/peer/subscriber.hpp"
+#include "bus/trust/openpgp.hpp"
+#include "proto/batch.hpp"
+#include "proto/event.hpp"
+#include "tools/tool_config.hpp"
+
+#include <charconv>
+#include <ctime>
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+
+namespace mirrorbus::tools {
+namespace {
+
+struct Options {
+  std::string config;
+  std::vector<std::string> domains, endpoints, topics, exclude;
+  std::string keyring;
+  std::string since = "now";
+  std::uint64_t count = 0;
+  double timeout_s = 0;
+  bool json = false, pretty = false, no_verify = false, verbose = false;
+};
+
+std::string utc(std::uint64_t time_ns) {
+  const std::time_t seconds = static_cast<std::time_t>(time_ns / 1'000'000'000);
+  std::tm parts{};
+  gmtime_r(&seconds, &parts);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &parts);
+  return fmt::format("{}.{:09}Z", text, time_ns % 1'000'000'000);
+}
+
+// "2026-11-20", "2026-11-20T12:00:00", with or without Z (always UTC), or "@SECONDS".
+std::optional<std::uint64_t> parse_time(const std::string& text) {
+  if (text.starts_with("@")) {
+    char* end = nullptr;
+    const double seconds = std::strtod(text.c_str() + 1, &end);
+    if (*end != '\0' || seconds < 0) return std::nullopt;
+    return static_cast<std::uint64_t>(seconds * 1e9);
+  }
+  for (const char* format : {"%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d"}) {
+    std::tm parts{};
+    const char* end = strptime(text.c_str(), format, &parts);
+    if (end && *end == '\0') return static_cast<std::uint64_t>(timegm(&parts)) * 1'000'000'000;
+  }
+  return std::nullopt;
+}
+
+std::optional<std::uint64_t> parse_number(std::string_view text) {
+  std::uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+std::optional<peer::Start> parse_since(const std::string& text) {
+  if (text == "now") return peer::StartNow{};
+  if (text == "start") return peer::StartOldest{};
+  if (const auto time = parse_time(text)) return peer::StartTime{*time};
+  // PUBLISHER:SEQ or PUBLISHER:EPOCH:SEQ
+  const std::size_t last = text.rfind(':');
+  if (last == std::string::npos || last == 0) return std::nullopt;
+  const auto seq = parse_number(std::string_view(text).substr(last + 1));
+  if (!seq || *seq == 0) return std::nullopt;
+  peer::StartSeq start{text.substr(0, last), *seq, std::nullopt};
+  if (const std::size_t before = start.publisher.rfind(':'); before != std::string::npos) {
+    start.epoch = parse_number(std::string_view(start.publisher).substr(before + 1));
+    if (!start.epoch) return std::nullopt;
+    start.publisher.resize(before);
+  }
+  return start;
+}
+
+class Printer {
+ public:
+  Printer(const Options& options, std::vector<proto::TopicPattern> exclude)
+      : options_(options), exclude_(std::move(exclude)) {}
+
+  std::uint64_t printed() const { return printed_; }
+  bool enough() const { return options_.count > 0 && printed_ >= options_.count; }
+
+  void event(proto::ByteView topic, const std::string& publisher, const std::string& signer,
+             std::uint64_t epoch, std::uint64_t seq, std::uint64_t time_ns, const std::string& id,
+             const proto::Value& body, bool verified) {
+    if (enough() || proto::matches_any(exclude_, topic)) return;
+    ++printed_;
+    if (options_.json) {
+      fmt::print("{}\n", proto::to_json(proto::Map{{"topic", topic},
+                                                   {"publisher", publisher},
+                                                   {"epoch", epoch},
+                                                   {"seq", seq},
+                                                   {"time", utc(time_ns)},
+                                                   {"id", id},
+                                                   {"body", body},
+                                                   {"verified", verified},
+                                                   {"signer", signer}}));
+    } else if (options_.pretty) {
+      fmt::print("{} {}\n  from {} seq {} {}\n", utc(time_ns), topic, publisher, seq,
+                 verified ? "signed by " + signer : "NOT VERIFIED");
+      if (const proto::Map* map = body.as_map())
+        for (const auto& [key, value] : *map) fmt::print("  {}: {}\n", key, proto::to_json(value));
+    } else {
+      fmt::print("{} {} {}:{} {}{}\n", utc(time_ns).substr(0, 19), topic, publisher, seq,
+                 proto::to_json(body), verified ? "" : " (not verified)");
+    }
+    std::fflush(stdout);
+  }
+
+  void gap(const peer::Gap& gap) {
+    const proto::Value to = gap.to ? proto::Value(*gap.to) : proto::Value();
+    if (options_.json)
+      fmt::print("{}\n", proto::to_json(proto::Map{{"gap", proto::Map{{"publisher", gap.stream.publisher},
+                                                                      {"epoch", gap.epoch},
+                                                                      {"from", gap.from},
+                                                                      {"to", to},
+                                                                      {"reason", to_string(gap.reason)}}}}));
+    else
+      fmt::print("--- lost from {}: {} to {} ({})\n", gap.stream.publisher, gap.from,
+                 gap.to ? std::to_string(*gap.to) : "unknown", to_string(gap.reason));
+    std::fflush(stdout);
+  }
+
+ private:
+  const Options& options_;
+  std::vector<proto::TopicPattern> exclude_;
+  std::uint64_t printed_ = 0;
+};
+
+std::vector<proto::TopicPattern> patterns(const std::vector<std::string>& texts) {
+  std::vector<proto::TopicPattern> parsed;
+  for (const std::string& text : texts) {
+    auto pattern = proto::TopicPattern::parse(text);
+    if (!pattern) throw std::runtime_error("\"" + text + "\" is not a topic pattern");
+    parsed.push_back(std::move(*pattern));
+  }
+  return parsed;
+}
+
+// Whoever has a key in this keyring may say anything: the operator chose the keyring.
+peer::TrustSettings trust_keyring(const std::string& home) {
+  peer::TrustSettings trust;
+  trust.home = home;
+  peer::AllowSettings allow;
+  allow.topics = {"**"};
+  for (const proto::Bytes& fingerprint : trust::OpenPgp(home).public_keys())
+    allow.keys.push_back(proto::to_hex(fingerprint));
+  trust.allow.push_back(std::move(allow));
+  return trust;
+}
+
+// Frames as they come, believed by nobody: for looking at a bus whose keys are not at hand.
+int tail_unverified(const Options& options, const std::vector<proto::TopicPattern>& topics,
+                    const std::vector<std::string>& endpoints, Printer& printer) {
+  net::ZmqContext context;
+  net::BlockingZmqSocket socket(context, net::ZmqType::Sub, net::ZmqOptions::subscriber());
+  socket.subscribe("");
+  for (const std::string& endpoint : endpoints) socket.connect(endpoint);
+  const auto started = std::chrono::steady_clock::now();
+  while (!printer.enough()) {
+    if (options.timeout_s > 0 &&
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count() > options.timeout_s)
+      return options.count > 0 ? 1 : 0;
+    const auto parts = socket.receive(std::chrono::milliseconds(100));
+    if (!parts || parts->size() != 1) continue;
+    const auto frame = proto::decode_event_frame(parts->front());
+    if (!frame || !proto::valid_topic(frame->topic) || !proto::matches_any(topics, frame->topic)) continue;
+    const auto event = proto::decode_event(frame->event);
+    const auto header = proto::decode_header(frame->header());
+    if (!event || !header) continue;
+    const auto body = proto::unpack(event->body);
+    if (body) printer.event(frame->topic, "", "", header->epoch, event->seq, event->time_ns, "", *body, false);
+  }
+  return 0;
+}
+
+int bus_tail(int argc, char** argv) {
+  Options options;
+  CLI::App app("Prints the events of a bus as they come: verified, in order, gaps named.", "bus-tail");
+  app.add_option("--config", options.config, "a daemon's or tool's configuration file")->check(CLI::ExistingFile);
+  app.add_option("--domain", options.domains, "find publishers through SRV records of this domain");
+  app.add_option("--endpoint", options.endpoints, "connect to this publisher, tcp://ADDRESS:PORT");
+  app.add_option("--keyring", options.keyring, "GnuPG home with the public keys to trust")->check(CLI::ExistingDirectory);
+  app.add_option("--topic", options.topics, "only topics matching this pattern (* one word, ** any number)");
+  app.add_option("--exclude", options.exclude, "leave out topics matching this pattern");
+  app.add_option("--since", options.since, "now, start, a time (UTC), PUBLISHER:SEQ or PUBLISHER:EPOCH:SEQ")->capture_default_str();
+  app.add_option("--count", options.count, "end after this many events");
+  app.add_option("--timeout", options.timeout_s, "end after this many seconds; 1 if --count was not reached");
+  app.add_flag("--json", options.json, "one JSON object per line");
+  app.add_flag("--pretty", options.pretty, "several lines per event");
+  app.add_flag("--no-verify", options.no_verify, "print unverified frames, as they come");
+  app.add_flag("--verbose", options.verbose, "say on stderr what is going on");
+  int exit_code = 0;
+  if (!parse_options(app, argc, argv, exit_code)) return exit_code;
+
+  const auto since = parse_since(options.since);
+  if (!since) {
+    fmt::print(stderr, "bus-tail: --since takes now, start, a time like 2026-11-20T12:00:00, PUBLISHER:SEQ "
+                       "or PUBLISHER:EPOCH:SEQ\n");
+    return 2;
+  }
+  ToolConfig config = load_tool_config(options.config);
+  peer::DiscoverySettings& discovery = config.settings.discovery;
+  if (!options.domains.empty() || !options.endpoints.empty()) {
+    discovery.domains = options.domains;
+    discovery.fixed.clear();
+    for (const std::string& endpoint : options.endpoints) discovery.fixed.push_back({endpoint, ""});
+  }
+  if (discovery.domains.empty() && discovery.fixed.empty()) {
+    fmt::print(stderr, "bus-tail: needs --config, --domain or --endpoint to know where to listen\n");
+    return 2;
+  }
+  if (options.topics.empty()) options.topics = {"**"};
+  const auto topics = patterns(options.topics);
+  Printer printer(options, patterns(options.exclude));
+
+  if (options.no_verify) {
+    std::vector<std::string> endpoints;
+    for (const auto& source : discovery.fixed) endpoints.push_back(source.publish);
+    return tail_unverified(options, topics, endpoints, printer);
+  }
+  if (!options.keyring.empty()) config.settings.trust = trust_keyring(options.keyring);
+  if (config.settings.trust.allow.empty()) {
+    fmt::print(stderr, "bus-tail: needs [[trust.allow]] rules in --config, or --keyring; or --no-verify\n");
+    return 2;
+  }
+
+  base::SystemClock clock;
+  base::Loop loop(clock);
+  net::ZmqContext context;
+  base::Registry registry;
+  const base::Log log =
+      options.verbose ? base::Log::to_stderr(base::LogLevel::Info) : base::Log::to_stderr(base::LogLevel::Error);
+  peer::SubscriberOptions subscription;
+  subscription.patterns = topics;
+  subscription.start = *since;
+  subscription.gap_after = config.settings.bus.gap_after;
+  peer::Subscriber::Handlers handlers;
+  handlers.on_event = [&](const peer::Delivery& event) {
+    const auto body = proto::unpack(event.body);
+    if (!body) return peer::Outcome::Undecodable;
+    const std::string signer = event.stream.scheme == proto::Scheme::None
+                                   ? "none"
+                                   : trust::to_string({event.stream.scheme, event.stream.fingerprint});
+    printer.event(event.topic, event.stream.publisher, signer, event.epoch, event.seq, event.time_ns,
+                  peer::event_id(event.stream_id, event.epoch, event.seq), *body,
+                  event.stream.scheme != proto::Scheme::None);
+    if (printer.enough()) loop.stop();
+    return peer::Outcome::Delivered;
+  };
+  handlers.on_gap = [&](const peer::Gap& gap) { printer.gap(gap); };
+  peer::Subscriber subscriber(loop, context, subscription, config.settings.trust, "", registry, log,
+                              std::move(handlers));
+  peer::Sources sources(loop, discovery, subscriber, log);
+
+  base::Timer timeout(loop);
+  if (options.timeout_s > 0)
+    timeout.start(std::chrono::duration_cast<base::Duration>(std::chrono::duration<double>(options.timeout_s)),
+                  [&] { loop.stop(); });
+  loop.run();
+  return options.count > 0 && !printer.enough() ? 1 : 0;
+}
+
+}  // namespace
+}  // namespace mirrorbus::tools
+
+int main(int argc, char** argv) {
+  return mirrorbus::tools::run_tool("bus-tail", mirrorbus::tools::bus_tail, argc, argv);
+}
