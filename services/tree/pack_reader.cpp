@@ -326,8 +326,8 @@ bool PackReader::offers(const Hash& content) const {
   return target && offered_[*target];
 }
 
-proto::Decoded<void> PackReader::read_group(std::size_t number, const ReadBase& read,
-                                            const ContentSink& sink) {
+proto::Decoded<void> PackReader::read_group(std::size_t number, PatchDecoder& decoder,
+                                            const ReadBase& read, const ContentSink& sink) const {
   const auto& items = groups_.at(number);
   Bytes prefix;
   std::uint64_t size = 0;
@@ -340,7 +340,7 @@ proto::Decoded<void> PackReader::read_group(std::size_t number, const ReadBase& 
     prefix += *base;
   }
   const auto stored = bytes_.read(group_at_.at(number), index_.groups[number].stored);
-  const auto raw = decoder_.decode(stored, prefix, size);
+  const auto raw = decoder.decode(stored, prefix, size);
   if (!raw) return refuse(raw.error());
   ByteView rest = *raw;
   for (const Item& item : items) {

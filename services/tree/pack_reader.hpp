@@ -74,8 +74,14 @@ class PackReader {
   // here, so need not be there.
   using ReadBase = std::function<std::optional<proto::Bytes>(const FileRef&)>;
   using ContentSink = std::function<void(const PackTarget&, proto::ByteView content)>;
-  // MissingBase: fetch this group's targets by hash. Any other Reject: the pack is bad.
-  proto::Decoded<void> read_group(std::size_t group, const ReadBase& read, const ContentSink& sink);
+  // MissingBase: fetch this group's targets by hash. Any other Reject: the pack is bad. Several
+  // threads may read groups at once, each with a decoder of its own.
+  proto::Decoded<void> read_group(std::size_t group, PatchDecoder& decoder, const ReadBase& read,
+                                  const ContentSink& sink) const;
+  proto::Decoded<void> read_group(std::size_t group, const ReadBase& read,
+                                  const ContentSink& sink) {
+    return read_group(group, decoder_, read, sink);
+  }
 
  private:
   explicit PackReader(PackBytes bytes) : bytes_(std::move(bytes)) {}

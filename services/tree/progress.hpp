@@ -1,5 +1,5 @@
-// How work on a tree reports and is stopped: handed in by whoever started it, called on the thread
-// that works, often (the receiver thins it out).
+// How work on a tree reports and is stopped: handed in by whoever started it. Called often (the
+// receiver thins it out), on the thread that works or its helpers', by one of them at a time.
 #pragma once
 
 #include <atomic>

@@ -44,6 +44,9 @@ class Staging {
   bool left_in_this_boot() const { return left_in_this_boot_; }
   std::optional<std::uint32_t> claim(const Wanted& content);
 
+  // Stages a content that was hashed already; the number of its c name. Any thread.
+  std::uint32_t put(const proto::Hash& hash, proto::ByteView content);
+
   std::uint32_t next_number() { return next_.fetch_add(1, std::memory_order_relaxed); }
   static proto::Bytes content_name(const proto::Hash& hash, std::uint32_t number);
   static proto::Bytes link_name(const proto::Hash& hash, std::uint32_t number);

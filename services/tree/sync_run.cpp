@@ -117,6 +117,7 @@ SyncRun::SyncRun(const MirrorSettings& settings, Index& index, const WorkControl
       staging_(work_.get(), ops_, settings.boot.empty() ? Staging::current_boot() : settings.boot),
       clock_(work_.get()),
       target_(index, cache_),
+      chain_(work_.get(), target_, index, control),
       last_(settings.last),
       committed_(index.newest()) {}
 
@@ -296,6 +297,7 @@ proto::Decoded<Plan> SyncRun::make_plan() {
                   {},
                   compare_all(),
                   ::geteuid() == 0};
+  input.offered = [this](const Hash& content) { return chain_.offers(content); };
   if (!last_.empty()) input.last = [this](ByteView path) { return last_.match(path); };
   return tree::make_plan(input);
 }
@@ -334,7 +336,10 @@ SyncResult SyncRun::bring_to(const std::vector<TargetVersion>& versions, Content
 
   {
     Stopwatch watch(result_.fetching);
-    if (auto known = target_.fetch(source, record.tree_hash, record.counts, control_); !known)
+    if (chain_.open(versions, committed_, source)) {
+      // All of it is there.
+    } else if (auto known = target_.fetch(source, record.tree_hash, record.counts, control_);
+               !known)
       return refused(refusal(known.error(), "the signed tree is not well-formed: " +
                                                 std::string(to_string(known.error()))));
   }
@@ -354,6 +359,7 @@ SyncResult SyncRun::bring_to(const std::vector<TargetVersion>& versions, Content
   if (!good) return finish(SyncResult::State::Failed);
   staging_.clear();
   cache_.clear();
+  chain_.clear();
   return finish(result_.missing_count > 0 ? SyncResult::State::Incomplete
                                           : SyncResult::State::Committed);
 }
@@ -455,6 +461,7 @@ void SyncRun::stage(Stager& stager, ContentSource& source) {
   {
     Stopwatch watch(result_.staging);
     stager.from_the_tree();
+    chain_.contents(stager, staging_, place_->root, source);
   }
   if (!stager.wanted().empty()) {
     Stopwatch watch(result_.fetching);

@@ -6,6 +6,7 @@
 #include "services/tree/fs_clock.hpp"
 #include "services/tree/mirror_tree.hpp"
 #include "services/tree/name_patterns.hpp"
+#include "services/tree/pack_chain.hpp"
 #include "services/tree/target_tree.hpp"
 
 namespace mirrorbus::tree {
@@ -66,6 +67,7 @@ class SyncRun {
   Staging staging_;
   FsClock clock_;
   TargetTree target_;
+  PackChain chain_;
   NamePatterns last_;
   std::optional<Place> place_;
   std::optional<StoredVersion> committed_;

@@ -168,8 +168,12 @@ void SnapshotSource::send(const Hash& hash, ByteView bytes, tree::ContentSink& s
   sink.end();
 }
 
-void SnapshotSource::fetch_pack(const tree::Wanted& pack, std::uint64_t, tree::ContentSink& sink) {
-  sink.gone(pack.hash, "there are no packs here");
+void SnapshotSource::fetch_pack(const tree::Wanted& pack, std::uint64_t offset,
+                                tree::ContentSink& sink) {
+  const auto bytes = gone.contains(pack.hash) ? std::nullopt : content(pack.hash);
+  if (!bytes) return sink.gone(pack.hash, "not held");
+  ++packs_sent;
+  send(pack.hash, ByteView(*bytes).substr(offset), sink);
 }
 
 void SnapshotSource::fetch_nodes(std::span<const Hash> ids, std::uint64_t,

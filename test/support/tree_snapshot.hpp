@@ -34,6 +34,7 @@ TreeSnapshot take_snapshot(const std::string& path, std::uint64_t number,
 class SnapshotSource : public tree::ContentSource {
  public:
   void add(const TreeSnapshot& snapshot);
+  void add_pack(const proto::Hash& pack, const std::string& path) { contents_[pack] = path; }
 
   // Faults. Contents answered as gone; sent with a byte changed, or cut short; not answered.
   std::set<proto::Hash> gone, damaged, cut, silent;
@@ -51,7 +52,7 @@ class SnapshotSource : public tree::ContentSource {
   std::uint64_t bytes_received() const override { return bytes_; }
 
   std::uint64_t object_bytes = 0;
-  std::size_t nodes_sent = 0, objects_sent = 0;
+  std::size_t nodes_sent = 0, objects_sent = 0, packs_sent = 0;
   std::vector<std::string> complaints;
 
  private:

@@ -3,6 +3,7 @@
 
 #include "services/tree/mirror_tree.hpp"
 #include "test/support/oracle.hpp"
+#include "test/support/packed_origin.hpp"
 #include "test/support/temp_dir.hpp"
 #include "test/support/tree_snapshot.hpp"
 
@@ -35,18 +36,28 @@ class Mirror {
   }
   void close() { index_.reset(); }
 
+  // From now on versions have packs.
+  void make_packs() {
+    std::filesystem::create_directories(top_ + "/packs");
+    packs_ = std::make_unique<PackedOrigin>(top_ + "/packs");
+  }
   // The next version of what is in a.
   const TreeSnapshot& publish(bool hold = false) {
-    auto next = take_snapshot(a(), ++number_, snapshot_ ? &*snapshot_ : nullptr, hold);
+    auto next = take_snapshot(a(), ++number_, snapshot_ ? &*snapshot_ : nullptr, hold || packs_);
     snapshot_ = std::move(next);
     source.add(*snapshot_);
+    versions_.push_back(snapshot_->version());
+    if (packs_) {
+      versions_.back() = packs_->publish(*snapshot_);
+      const proto::Hash pack = versions_.back().update.pack.value().sha256;
+      source.add_pack(pack, packs_->pack_path(pack));
+    }
     return *snapshot_;
   }
   const TreeSnapshot& snapshot() const { return *snapshot_; }
 
   tree::SyncResult sync(const std::optional<tree::Refusal>& accepted = {}) {
-    return tree::MirrorTree(settings, index())
-        .bring_to({snapshot_->version()}, source, control, accepted);
+    return tree::MirrorTree(settings, index()).bring_to(versions_, source, control, accepted);
   }
   tree::SyncResult publish_and_sync() {
     publish();
@@ -58,6 +69,8 @@ class Mirror {
   std::unique_ptr<tree::Index> index_;
   std::uint64_t number_ = 0;
   std::optional<TreeSnapshot> snapshot_;
+  std::unique_ptr<PackedOrigin> packs_;
+  std::vector<tree::TargetVersion> versions_;
 };
 
 // What went wrong, for a failed check's message.

@@ -1,0 +1,309 @@
+#include "services/tree/pack_chain.hpp"
+
+#include "proto/tree_path.hpp"
+#include "services/tree/file_reader.hpp"
+#include "services/tree/mirror_tree.hpp"
+#include "services/tree/spool.hpp"
+
+#include <algorithm>
+#include <exception>
+#include <thread>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace mirrorbus::tree {
+
+using base::throw_errno;
+using proto::Bytes;
+using proto::ByteView;
+using proto::Hash;
+
+namespace {
+
+constexpr unsigned kThreads = 2;
+
+// A pack on its way into a file.
+class PackSink : public ContentSink {
+ public:
+  PackSink(int fd, std::uint64_t offset, std::uint64_t size) : fd_(fd), at_(offset), size_(size) {}
+  void begin(const Hash&) override {}
+  void write(ByteView bytes) override {
+    if (bytes.size() > size_ - at_) {
+      at_ = size_ + 1;  // more than signed
+      return;
+    }
+    write_all_at(fd_, bytes, at_, "a delta pack");
+    at_ += bytes.size();
+  }
+  void end() override {}
+  void gone(const Hash&, const std::string&) override {}
+
+ private:
+  int fd_;
+  std::uint64_t at_, size_;
+};
+
+Hash hash_of_file(int fd, std::uint64_t size) {
+  proto::Sha256 hash;
+  constexpr std::uint64_t kChunk = 1024 * 1024;
+  for (std::uint64_t at = 0; at < size; at += kChunk)
+    hash.update(read_exactly_at(fd, std::min(kChunk, size - at), at, "a delta pack"));
+  return hash.finish();
+}
+
+std::uint64_t size_of(int fd) {
+  struct stat st;
+  if (::fstat(fd, &st) != 0) throw_errno("stat a delta pack");
+  return static_cast<std::uint64_t>(st.st_size);
+}
+
+}  // namespace
+
+PackChain::PackChain(int work, TargetTree& target, const Index& index, const WorkControl& control)
+    : target_(target), index_(index), control_(control) {
+  if (::mkdirat(work, "packs", 0700) != 0 && errno != EEXIST) throw_errno("make the pack folder");
+  packs_ = base::Fd(::openat(work, "packs", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!packs_) throw_errno("open the pack folder");
+}
+PackChain::~PackChain() = default;
+
+base::Fd PackChain::fetch(const proto::PackRef& pack, ContentSource& source) {
+  const Bytes name = to_hex(pack.sha256);
+  base::Fd file(
+      ::openat(packs_.get(), name.c_str(), O_CREAT | O_RDWR | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!file) throw_errno("open " + name + " in the pack folder");
+  std::uint64_t have = size_of(file.get());
+  // Twice: what is left of an interrupted transfer may be damaged.
+  for (int round = 0; round < 2; ++round) {
+    if (have < pack.size) {
+      PackSink sink(file.get(), have, pack.size);
+      source.fetch_pack({pack.sha256, pack.size}, have, sink);
+      const std::uint64_t now = size_of(file.get());
+      if (now == have) return {};  // not to be had
+      have = now;
+    }
+    if (have == pack.size && hash_of_file(file.get(), pack.size) == pack.sha256) return file;
+    if (have >= pack.size) {
+      if (round > 0) source.bad(pack.sha256, "the pack is not what was signed");
+      if (::ftruncate(file.get(), 0) != 0) throw_errno("empty a pack");
+      have = 0;
+    }
+  }
+  return {};
+}
+
+std::optional<PackReader> PackChain::read(const TargetVersion& version, ContentSource& source) {
+  const proto::TreeUpdate& update = version.update;
+  if (!update.pack) return {};
+  if (!update.inline_pack.empty()) {
+    // Signed with the event, so there is nothing to compare it with.
+    auto reader = PackReader::open(PackBytes(update.inline_pack), &*update.pack);
+    return reader ? std::optional(std::move(*reader)) : std::nullopt;
+  }
+  base::Fd file = fetch(*update.pack, source);
+  if (!file) return {};
+  auto reader = PackReader::open(PackBytes(std::move(file), update.pack->size), &*update.pack);
+  return reader ? std::optional(std::move(*reader)) : std::nullopt;
+}
+
+bool PackChain::open(const std::vector<TargetVersion>& versions,
+                     const std::optional<StoredVersion>& committed, ContentSource& source) {
+  // The versions after the committed one.
+  Hash parent = committed ? proto::version_hash(committed->record) : Hash{};
+  auto from = versions.begin();
+  while (from != versions.end() && from->update.record.parent != parent) ++from;
+  if (from == versions.end()) return false;
+  for (auto it = from; it != versions.end(); ++it) {
+    if (it->update.record.parent != parent || !it->update.pack) return false;
+    parent = proto::version_hash(it->update.record);
+  }
+
+  const auto nodes = [this](const Hash& id) { return target_.find(id); };
+  TreeView base;
+  if (committed) {
+    const auto links = index_.blob(committed->root.links);
+    const auto owners = index_.blob(committed->root.owners);
+    if (!links || !owners) return false;
+    base = TreeView(nodes, committed->root, *links, *owners);
+  }
+  for (auto it = from; it != versions.end(); ++it) {
+    control_.check();
+    auto reader = read(*it, source);
+    if (!reader) return false;
+    const auto tables = reader->read_nodes(
+        base, it->update.record.tree_hash,
+        [this](const Bytes&, const Hash& id, const Bytes& node) { target_.put(id, node); });
+    if (!tables) {
+      source.bad(it->update.pack->sha256, std::string(to_string(tables.error())));
+      readers_.clear();
+      return false;
+    }
+    const proto::TreeRoot& root = reader->index().root;
+    target_.put(it->update.record.tree_hash, proto::encode_tree_root(root));
+    target_.put(root.links, tables->links);
+    target_.put(root.owners, tables->owners);
+    if (!target_.set(root, tables->links, tables->owners)) return false;
+    base = TreeView(nodes, root, tables->links, tables->owners);
+    hashes_.push_back(it->update.pack->sha256);
+    readers_.push_back(std::move(*reader));
+  }
+  return true;
+}
+
+bool PackChain::offers(const Hash& content) const {
+  return std::ranges::any_of(readers_, [&](const PackReader& r) { return r.offers(content); });
+}
+
+// From the last pack to the first: what it has to make, and what that needs of those before.
+std::vector<PackChain::Job> PackChain::jobs(const Stager& stager) const {
+  std::vector<Job> jobs(readers_.size());
+  std::unordered_set<Hash> open;
+  for (const Wanted& each : stager.wanted()) open.insert(each.hash);
+  for (std::size_t number = readers_.size(); number-- > 0;) {
+    const PackReader& reader = readers_[number];
+    const auto& targets = reader.targets().all();
+    Job& job = jobs[number];
+    std::vector<Hash> bases;
+    const auto makes = [&](std::size_t target) {
+      const Hash& hash = targets[target].file.hash;
+      if (!open.contains(hash)) return false;
+      job.wanted.insert(hash);
+      return true;
+    };
+    for (std::size_t copy = 0; copy < reader.copies().size(); ++copy) {
+      if (!makes(reader.copies()[copy].target)) continue;
+      job.copies.push_back(copy);
+      if (number > 0 && !base_is_live(reader.copies()[copy].from))
+        bases.push_back(reader.copies()[copy].from.hash);
+    }
+    for (std::size_t group = 0; group < reader.groups().size(); ++group) {
+      const auto& items = reader.groups()[group];
+      bool wanted = false;
+      for (const auto& item : items) wanted |= makes(item.target);
+      if (!wanted) continue;
+      job.groups.push_back(group);
+      for (const auto& item : items)
+        if (number > 0 && item.base && !base_is_live(*item.base)) bases.push_back(item.base->hash);
+    }
+    for (const Hash& hash : job.wanted) open.erase(hash);
+    open.insert(bases.begin(), bases.end());
+  }
+  return jobs;
+}
+
+// The committed tree has it at this path; whether the file there still is that, reading will tell.
+bool PackChain::base_is_live(const FileRef& base) const {
+  const auto row = index_.directory(proto::parent_path(base.path));
+  if (!row) return false;
+  const auto entry = find_entry(row->node, proto::last_name(base.path));
+  return entry && entry->type == proto::EntryType::File && entry->content == base.hash;
+}
+
+void PackChain::contents(Stager& stager, Staging& staging, const RootDir& root,
+                         ContentSource& source) {
+  if (readers_.empty()) return;
+  const std::vector<Job> jobs = this->jobs(stager);
+  for (std::size_t pack = 0; pack < jobs.size(); ++pack)
+    run(pack, jobs[pack], stager, staging, root, source);
+}
+
+void PackChain::made(const Hash& hash, ByteView content, Stager& stager, Staging& staging) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!needed_.erase(hash)) return;
+  }
+  const std::uint32_t number = staging.put(hash, content);
+  const std::lock_guard lock(mutex_);
+  making_[hash] = number;
+  if (stager.wants(hash)) stager.take(hash, number);
+}
+
+std::optional<Bytes> PackChain::read_base(const FileRef& base, RootDir& root,
+                                          const Staging& staging) const {
+  int dir = staging.dir();
+  Bytes name;
+  std::optional<RootDir::Dir> live;
+  if (const auto staged = made_.find(base.hash); staged != made_.end()) {
+    name = Staging::content_name(base.hash, staged->second);
+  } else {
+    try {
+      live = root.open(proto::parent_path(base.path));
+    } catch (const std::system_error&) {
+      return {};
+    }
+    dir = live->get();
+    name = proto::last_name(base.path);
+  }
+  const auto file = open_file(dir, name);
+  if (!file || static_cast<std::uint64_t>(file->st.st_size) != base.size) return {};
+  try {
+    return read_exactly_at(file->fd.get(), base.size, 0, name);
+  } catch (const std::exception&) {
+    return {};  // cut while we read, or unreadable: fetched instead
+  }
+}
+
+void PackChain::run(std::size_t pack, const Job& job, Stager& stager, Staging& staging,
+                    const RootDir& root, ContentSource& source) {
+  const PackReader& reader = readers_[pack];
+  // Made before (for an earlier pack's target of the same content) is made.
+  needed_ = job.wanted;
+  std::erase_if(needed_, [this](const Hash& hash) { return made_.contains(hash); });
+  std::atomic<std::size_t> next{0};
+  std::exception_ptr failed;
+  bool bad = false;
+
+  const auto work = [&] {
+    try {
+      RootDir own = root.clone();
+      PatchDecoder decoder;
+      const PackReader::ReadBase read = [&](const FileRef& base) {
+        return read_base(base, own, staging);
+      };
+      for (;;) {
+        const std::size_t at = next.fetch_add(1);
+        if (at < job.copies.size()) {
+          const PackReader::Copy& copy = reader.copies()[job.copies[at]];
+          const auto content = read(copy.from);
+          if (content && proto::sha256(*content) == copy.from.hash)
+            made(copy.from.hash, *content, stager, staging);
+          continue;
+        }
+        const std::size_t group = at - job.copies.size();
+        if (group >= job.groups.size()) return;
+        const auto done = reader.read_group(job.groups[group], decoder, read,
+                                            [&](const PackTarget& target, ByteView content) {
+                                              made(target.file.hash, content, stager, staging);
+                                            });
+        if (!done && done.error() != proto::Reject::MissingBase) {
+          const std::lock_guard lock(mutex_);
+          bad = true;
+        }
+      }
+    } catch (...) {
+      const std::lock_guard lock(mutex_);
+      if (!failed) failed = std::current_exception();
+      next = SIZE_MAX / 2;
+    }
+  };
+  const std::size_t jobs = job.groups.size() + job.copies.size();
+  std::vector<std::thread> threads;
+  for (unsigned i = 1; i < kThreads && i < jobs; ++i) threads.emplace_back(work);
+  work();
+  for (std::thread& thread : threads) thread.join();
+  made_.merge(making_);
+  making_.clear();
+  if (failed) std::rethrow_exception(failed);
+  if (bad) source.bad(hashes_[pack], "a content group is not what was signed");
+}
+
+void PackChain::clear() {
+  readers_.clear();
+  made_.clear();
+  const EntryOps ops;
+  for (const Bytes& name : ops.list(packs_.get())) ops.unlink(packs_.get(), name);
+}
+
+}  // namespace mirrorbus::tree
