@@ -259,7 +259,8 @@ void Publisher::journalled(std::vector<SealedBatch> batches) {
     core_->durable(batch.row);
     for (std::size_t i = 0; i < batch.tickets.size(); ++i)
       if (auto waiting = waiting_.extract(batch.tickets[i]))
-        waiting.mapped()(Position{batch.row.epoch, batch.row.first_seq + i});
+        waiting.mapped()(
+            Position{batch.row.epoch, batch.row.first_seq + i, batch.frames[i]});
     for (proto::Bytes& frame : batch.frames) send(std::move(frame));
     metrics_.events.add(batch.frames.size());
     metrics_.batches.add();

@@ -24,6 +24,7 @@ class Publisher {
   struct Position {
     std::uint64_t epoch;
     std::uint64_t seq;
+    const proto::Bytes& frame;  // as it is sent: sealed, provable by itself; valid during the call
   };
   using OnDurable = std::move_only_function<void(const Position&)>;
 

@@ -50,6 +50,9 @@ class Subscriber : private SubscriberActions {
   const proto::Credential* current_credential(const proto::Hash& stream) const {
     return core_.current_credential(stream);
   }
+  proto::Decoded<SubscriberCore::Inspected> inspect(proto::ByteView frame, const proto::Hash& stream) {
+    return core_.inspect(frame, stream, loop_.now());
+  }
   const std::set<std::string>& publishers() const { return endpoints_; }
   Asker& asker() { return asker_; }
   // Writes the cursor now; for a clean stop.

@@ -427,6 +427,32 @@ void SubscriberCore::join(Stream& stream, const proto::Head& head, base::Now now
   }
 }
 
+proto::Decoded<SubscriberCore::Inspected> SubscriberCore::inspect(proto::ByteView bytes,
+                                                                  const proto::Hash& stream,
+                                                                  base::Now now) {
+  last_now_ = now;
+  const auto frame = proto::decode_event_frame(bytes);
+  if (!frame) return proto::refuse(frame.error());
+  const auto header = proto::decode_header(frame->header());
+  if (!header) return proto::refuse(header.error());
+  const auto event = proto::decode_event(frame->event);
+  if (!event) return proto::refuse(event.error());
+  if (!book_.find(header->credential)) fetch_credential(header->credential, stream);
+  const auto known = book_.check_seal(header->credential, header->time_ns, frame->header(),
+                                      frame->seal(), false, now);
+  if (!known) return proto::refuse(known.error());
+  if ((*known)->stream != stream) return proto::refuse(proto::Reject::WrongStream);
+  if (event->seq < header->first_seq || event->seq > header->last_seq())
+    return proto::refuse(proto::Reject::BadIndex);
+  proto::MerkleVerifier merkle(header->root, header->count);
+  if (!merkle.verify(proto::event_leaf(frame->topic, frame->event), event->seq - header->first_seq,
+                     frame->path))
+    return proto::refuse(proto::Reject::BadPath);
+  if (!book_.allows(**known, frame->topic)) return proto::refuse(proto::Reject::PolicyDenied);
+  return Inspected{stream,      (*known)->credential.stream, header->epoch,
+                   event->seq,  std::string(frame->topic),   proto::Bytes(event->body)};
+}
+
 // ---- order ----
 
 void SubscriberCore::consume(Stream& stream, std::uint64_t seq, std::uint64_t time_ns,

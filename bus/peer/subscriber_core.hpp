@@ -141,6 +141,18 @@ class SubscriberCore {
   // At least every 100 ms or so.
   void tick(base::Now now);
 
+  // An event by itself, as somebody handed it on: who sealed it and what it says, if the seal is good
+  // and the policy allows it. Moves no position. UnknownCredential: it is being fetched, try again.
+  struct Inspected {
+    proto::Hash stream;
+    proto::StreamName name;
+    std::uint64_t epoch = 0;
+    std::uint64_t seq = 0;
+    std::string topic;
+    proto::Bytes body;
+  };
+  proto::Decoded<Inspected> inspect(proto::ByteView frame, const proto::Hash& stream, base::Now now);
+
   // Policy or keyring have changed.
   void set_policy(trust::Policy policy, base::Now now);
 

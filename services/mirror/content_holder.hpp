@@ -1,0 +1,26 @@
+// What a tree on this machine can hand out by hash: asked by the content server's thread.
+#pragma once
+
+#include "bus/base/fd.hpp"
+#include "proto/bytes.hpp"
+
+#include <functional>
+#include <optional>
+
+namespace mirrorbus::mirror {
+
+struct HeldFile {
+  base::Fd fd;
+  std::uint64_t size = 0;
+};
+
+// An implementation keeps its own connections; every call is on the one content thread.
+class ContentHolder {
+ public:
+  virtual ~ContentHolder() = default;
+  virtual std::optional<HeldFile> pack(const proto::Hash& hash) = 0;
+  virtual std::optional<HeldFile> object(const proto::Hash& hash) = 0;
+  virtual std::optional<proto::Bytes> node(const proto::Hash& hash) = 0;
+};
+
+}  // namespace mirrorbus::mirror

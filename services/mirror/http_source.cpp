@@ -1,0 +1,106 @@
+#include "services/mirror/http_source.hpp"
+
+#include "proto/content.hpp"
+
+#include <unordered_map>
+
+#include <fmt/core.h>
+
+namespace mirrorbus::mirror {
+
+HttpSource::HttpSource(std::string base_url) : base_(std::move(base_url)) {
+  while (base_.ends_with('/')) base_.pop_back();
+}
+
+void HttpSource::fetch_one(const std::string& folder, const tree::Wanted& thing,
+                           std::uint64_t offset, tree::ContentSink& sink) {
+  const std::string url = fmt::format("{}/{}/{}", base_, folder, to_hex(thing.hash));
+  net::HttpFetch fetch;
+  fetch.max_bytes = thing.size_bytes - offset;
+  if (offset > 0) fetch.range = {offset, std::nullopt};
+  bool begun = false;
+  const auto result = client_.get(
+      url,
+      [&](proto::ByteView bytes) {
+        if (!begun) sink.begin(thing.hash);
+        begun = true;
+        bytes_ += bytes.size();
+        sink.write(bytes);
+        return true;
+      },
+      fetch);
+  if (!result) throw tree::SourceError(result.error().text);
+  if (result->status == 404 || result->status == 410) return sink.gone(thing.hash, "not held there");
+  if (!result->ok()) throw tree::SourceError(fmt::format("{}: status {}", url, result->status));
+  if (!begun) sink.begin(thing.hash);
+  sink.end();
+}
+
+void HttpSource::fetch_pack(const tree::Wanted& pack, std::uint64_t offset, tree::ContentSink& sink) {
+  fetch_one("packs", pack, offset, sink);
+}
+
+void HttpSource::fetch_range(const tree::Wanted& object, std::uint64_t offset,
+                             tree::ContentSink& sink) {
+  fetch_one("objects", object, offset, sink);
+}
+
+void HttpSource::fetch_many(const std::string& folder, const std::vector<proto::Hash>& hashes,
+                            const std::function<std::uint64_t(const proto::Hash&)>& limit,
+                            tree::ContentSink& sink) {
+  const std::string url = fmt::format("{}/{}", base_, folder);
+  std::string lie;
+  proto::ContentParser parser({
+      [&](const proto::Hash& hash, std::uint64_t size) {
+        // More than was signed for is not even looked at.
+        if (size > limit(hash)) {
+          lie = fmt::format("{}: {} has {} bytes, more than it may", url, to_hex(hash), size);
+          return;
+        }
+        sink.begin(hash);
+      },
+      [&](proto::ByteView bytes) {
+        if (lie.empty()) sink.write(bytes);
+      },
+      [&] {
+        if (lie.empty()) sink.end();
+      },
+      [&](const proto::Hash& hash) { sink.gone(hash, "not held there"); },
+  });
+  std::optional<proto::Reject> refused;
+  const auto result = client_.post(url, proto::encode_content_request(hashes), "application/octet-stream",
+                                   [&](proto::ByteView bytes) {
+                                     bytes_ += bytes.size();
+                                     refused = parser.feed(bytes);
+                                     return !refused && lie.empty();
+                                   });
+  if (!lie.empty()) throw tree::SourceError(lie);
+  if (refused) throw tree::SourceError(fmt::format("{}: {}", url, to_string(*refused)));
+  if (!result) throw tree::SourceError(result.error().text);
+  if (!result->ok()) throw tree::SourceError(fmt::format("{}: status {}", url, result->status));
+  if (!parser.at_boundary()) throw tree::SourceError(url + ": the answer was cut off");
+}
+
+void HttpSource::fetch_nodes(std::span<const proto::Hash> ids, std::uint64_t limit_bytes,
+                             tree::ContentSink& sink) {
+  while (!ids.empty()) {
+    const auto some = ids.first(std::min(ids.size(), proto::kMaxContentBatch));
+    fetch_many("nodes", {some.begin(), some.end()}, [&](const proto::Hash&) { return limit_bytes; }, sink);
+    ids = ids.subspan(some.size());
+  }
+}
+
+void HttpSource::fetch_objects(std::span<const tree::Wanted> objects, tree::ContentSink& sink) {
+  std::vector<proto::Hash> hashes;
+  std::unordered_map<proto::Hash, std::uint64_t> sizes;
+  for (const tree::Wanted& object : objects)
+    if (sizes.emplace(object.hash, object.size_bytes).second) hashes.push_back(object.hash);
+  fetch_many("objects", hashes, [&](const proto::Hash& hash) {
+    const auto it = sizes.find(hash);
+    return it == sizes.end() ? 0 : it->second;
+  }, sink);
+}
+
+void HttpSource::bad(const proto::Hash&, const std::string&) { ++bad_items_; }
+
+}  // namespace mirrorbus::mirror

@@ -1,0 +1,78 @@
+#include "services/mirror/tree_settings.hpp"
+
+#include "proto/topic.hpp"
+
+#include <algorithm>
+
+namespace mirrorbus::mirror {
+namespace {
+
+// Their names are fixed, what they do is not built: to accept them silently would be a promise.
+constexpr std::string_view kNotBuilt[] = {"bandwidth", "schedule", "dscp",   "hooks",
+                                          "serve_to",  "import",   "status_file"};
+
+TreeSettings read_one(const base::ConfigTable& table) {
+  TreeSettings tree;
+  tree.name = table.text("name");
+  if (!proto::valid_topic(tree.name) || proto::segment_count(tree.name) != 1)
+    table.fail("name", "\"" + tree.name + "\" must be one word of a-z, 0-9, _ and -");
+  tree.path = table.text("path");
+  if (!tree.path.starts_with('/')) table.fail("path", "must be absolute");
+  while (tree.path.size() > 1 && tree.path.ends_with('/')) tree.path.pop_back();
+  tree.role = table.choice("role", {"origin", "mirror"}, "mirror") == "origin"
+                  ? TreeSettings::Role::Origin
+                  : TreeSettings::Role::Mirror;
+  tree.work = table.text("work", "");
+  if (!tree.work.empty() && !tree.work.starts_with('/')) table.fail("work", "must be absolute");
+
+  tree.publish_auto = table.choice("publish", {"auto", "manual"}, "auto") == "auto";
+  tree.settle = table.duration("settle", tree.settle);
+  tree.max_wait = table.duration("max_wait", tree.max_wait);
+  tree.store = table.choice("store", {"auto", "reflink", "hardlink", "copy", "none"}, "auto");
+  tree.exclude = table.texts("exclude");
+  tree.include = table.texts("include");
+  tree.one_file_system = table.boolean("one_file_system", true);
+  tree.hold_on_unreadable = table.choice("on_unreadable", {"incomplete", "hold"}, "incomplete") == "hold";
+  const base::ConfigTable retain = table.table("retain");
+  tree.retain_versions = static_cast<std::uint64_t>(retain.integer("versions", 100, 1));
+  tree.retain_time = std::chrono::hours(24) * retain.integer("days", 30, 0, 36500);
+  if (retain.has("bytes")) retain.fail("bytes", "is not built yet; use versions or days");
+  tree.gc_grace = table.duration("gc_grace", tree.gc_grace);
+  tree.reconcile = table.duration("reconcile", tree.reconcile, std::chrono::minutes(1));
+
+  tree.origin = table.text("origin", "");
+  if (table.choice("apply", {"inplace", "snapshot"}, "inplace") == "snapshot")
+    table.fail("apply", "\"snapshot\" is not built yet; use \"inplace\"");
+  tree.last = table.texts("last");
+  if (table.has("max_delete")) tree.max_delete = static_cast<std::uint64_t>(table.integer("max_delete", 0, 0));
+  tree.min_free = table.size("min_free", 0);
+  tree.adopt = table.boolean("adopt", false);
+  tree.owner = table.choice("owner", {"", "numeric", "name", "none"}, "");
+  if (table.has("devices")) tree.devices = table.boolean("devices", false);
+  if (table.choice("xattrs", {"all", "user", "none"}, "none") != "none")
+    table.fail("xattrs", "extended attributes are not built yet; use \"none\"");
+  tree.source = table.texts("source");
+  for (const std::string& url : tree.source)
+    if (!url.starts_with("http://") && !url.starts_with("https://"))
+      table.fail("source", "\"" + url + "\" must begin with http:// or https://");
+  tree.stale_after = table.duration("stale_after", tree.stale_after);
+  for (const std::string_view key : kNotBuilt)
+    if (table.has(key)) table.fail(key, "is not built yet");
+  return tree;
+}
+
+}  // namespace
+
+std::vector<TreeSettings> TreeSettings::read(const base::Config& config) {
+  std::vector<TreeSettings> trees;
+  for (const base::ConfigTable& table : config.tables("tree")) {
+    trees.push_back(read_one(table));
+    const TreeSettings& tree = trees.back();
+    for (std::size_t i = 0; i + 1 < trees.size(); ++i)
+      if (trees[i].name == tree.name || trees[i].path == tree.path)
+        table.fail(trees[i].name == tree.name ? "name" : "path", "is used by another [[tree]]");
+  }
+  return trees;
+}
+
+}  // namespace mirrorbus::mirror

@@ -1,0 +1,49 @@
+// [[tree]]: what an operator says about one tree.
+#pragma once
+
+#include "bus/base/config.hpp"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace mirrorbus::mirror {
+
+struct TreeSettings {
+  enum class Role { Origin, Mirror };
+
+  std::string name;  // one topic segment
+  std::string path;
+  Role role = Role::Mirror;
+  std::string work;  // empty: beside the tree
+
+  // origin
+  bool publish_auto = true;
+  base::Duration settle = std::chrono::seconds(2);
+  base::Duration max_wait = base::Duration::zero();  // zero: never warn
+  std::string store = "auto";  // auto | reflink | hardlink | copy | none
+  std::vector<std::string> exclude, include;
+  bool one_file_system = true;
+  bool hold_on_unreadable = false;  // on_unreadable = "hold" | "incomplete"
+  std::uint64_t retain_versions = 100;
+  base::Duration retain_time = std::chrono::hours(24 * 30);
+  base::Duration gc_grace = std::chrono::hours(24);
+  base::Duration reconcile = std::chrono::hours(24);
+
+  // mirror
+  std::string origin;               // publisher's name; empty: the first one heard is pinned
+  std::vector<std::string> last;    // patterns of what is put in place last
+  std::optional<std::uint64_t> max_delete;  // files; empty: max(1000, 10 %)
+  std::uint64_t min_free = 0;       // bytes
+  bool adopt = false;
+  std::string owner;                // "numeric" | "name" | "none"; empty: numeric as root, else none
+  std::optional<bool> devices;      // empty: as root
+  std::vector<std::string> source;  // further content sources: http:// or https://
+  base::Duration stale_after = std::chrono::seconds(30);
+
+  // Raises base::ConfigError; keys of features that are not built are refused, not ignored.
+  static std::vector<TreeSettings> read(const base::Config& config);
+};
+
+}  // namespace mirrorbus::mirror
