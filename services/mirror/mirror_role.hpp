@@ -1,0 +1,108 @@
+// A tree kept as a mirror: hears of versions, pulls what they need, applies them, says so.
+#pragma once
+
+#include "bus/base/pool.hpp"
+#include "services/mirror/http_source.hpp"
+#include "services/mirror/tree_role.hpp"
+#include "services/tree/index.hpp"
+#include "services/tree/mirror_tree.hpp"
+#include "services/tree/work_folder.hpp"
+
+#include <atomic>
+#include <map>
+#include <memory>
+
+namespace mirrorbus::mirror {
+
+class MirrorRole final : public TreeRole {
+ public:
+  MirrorRole(const TreeContext& context, const TreeSettings& settings);
+  ~MirrorRole() override;
+
+  // An update event of this tree's topic, verified. `frame`: as it came, if it is known.
+  void on_update(const proto::Hash& stream, const proto::StreamName& name, proto::ByteView body,
+                 proto::ByteView frame);
+  // A publisher of the bus is there, or advertises something new.
+  void on_credential(const proto::Hash& stream, const proto::Credential& credential);
+
+  TreeStatus status() const override;
+  bool idle() const override { return !busy_; }
+  void stop() override;
+  void sealed(std::uint64_t number, peer::ServeReply reply) override;
+  void versions(peer::ControlReply reply) override;
+  void verify(bool repair, peer::ControlReply reply) override;
+  void sync(peer::ControlReply reply) override;
+  void accept(peer::ControlReply reply) override;
+  void pause() override;
+  void resume() override;
+
+ private:
+  // What lives on the worker; made by its first job.
+  struct Engine {
+    tree::WorkFolder work;
+    tree::Index index;
+    tree::MirrorTree tree;
+    Engine(const TreeSettings& settings, const std::string& index_file);
+  };
+  struct Opened {
+    std::optional<tree::StoredVersion> committed;
+    std::optional<proto::Bytes> stream;  // pinned
+    std::string warning;
+  };
+
+  void open();
+  void opened(Opened found);
+  bool ours(const proto::Hash& stream, const proto::StreamName& name, const proto::TreeUpdate& update);
+  void ask_newest(const proto::Hash& stream, const std::string& serve, std::uint64_t number);
+  void retry_newest(const proto::Hash& stream);
+  void consider();
+  bool chain_complete();
+  std::string content_url() const;
+  void start_sync();
+  void finished(base::Outcome<tree::SyncResult> outcome, base::MonoTime started);
+  void apply_result(const tree::SyncResult& result, double seconds);
+  void failed(const std::string& why, double seconds);
+  std::uint64_t head() const { return known_.empty() ? committed_number_ : std::max(committed_number_, known_.rbegin()->first); }
+  tree::WorkControl control();
+
+  TreeContext context_;
+  base::Log log_;
+  std::unique_ptr<Engine> engine_;
+  std::optional<proto::Hash> origin_;  // the pinned stream
+  std::uint64_t committed_number_ = 0;
+  std::optional<proto::VersionRecord> committed_record_;
+  std::map<std::uint64_t, tree::TargetVersion> known_;  // newer than committed
+  std::map<proto::Hash, proto::StreamName> publishers_;
+  std::uint64_t asked_through_ = 0;  // missing versions up to here have been asked for
+
+  TreeState state_ = TreeState::Starting;
+  bool paused_ = false, stopping_ = false, busy_ = false, again_ = false;
+  std::string last_error_, fidelity_ = "full", source_name_;
+  std::uint64_t bytes_received_ = 0;
+  double last_sync_seconds_ = 0;
+  std::optional<tree::Refusal> refusal_, accepted_;
+  base::Duration backoff_{};
+  base::MonoTime not_before_{};  // of the next try
+  std::unique_ptr<HttpSource> source_;
+  std::vector<peer::ControlReply> syncing_;  // who asked for the sync under way
+
+  std::atomic<bool> cancel_{false};
+  std::atomic<int> phase_{0};
+  std::atomic<std::uint64_t> done_bytes_{0}, total_bytes_{0};
+
+  struct Metrics {
+    Metrics(base::Registry& registry, const std::string& tree);
+    base::Gauge& version;
+    base::Gauge& head_version;
+    base::Gauge& lag;
+    base::Counter& syncs;
+    base::Counter& failures;
+    base::Counter& refused;
+    base::Counter& received;
+  } metrics_;
+  base::Timer retry_;
+  std::map<proto::Hash, std::unique_ptr<base::Timer>> asking_;
+  base::WorkerPool worker_;
+};
+
+}  // namespace mirrorbus::mirror

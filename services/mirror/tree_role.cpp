@@ -1,0 +1,56 @@
+#include "services/mirror/tree_role.hpp"
+
+#include <algorithm>
+
+namespace mirrorbus::mirror {
+
+std::string_view to_string(TreeState state) noexcept {
+  constexpr std::string_view kNames[] = {"starting", "scanning",  "current", "fetching",
+                                         "applying", "verifying", "paused",  "refused",
+                                         "incomplete", "stale",   "fork",    "failed"};
+  return kNames[static_cast<std::size_t>(state)];
+}
+
+proto::Value to_value(const TreeStatus& s) {
+  return proto::Map{{"name", s.name},
+                    {"role", s.role},
+                    {"path", s.path},
+                    {"version", s.version},
+                    {"head_version", s.head_version},
+                    {"tree_hash", to_hex(s.tree_hash)},
+                    {"state", to_string(s.state)},
+                    {"lag_seconds", s.lag_seconds},
+                    {"source", s.source},
+                    {"fidelity", s.fidelity},
+                    {"bytes_received", s.bytes_received},
+                    {"bytes_sent", s.bytes_sent},
+                    {"last_sync_seconds", s.last_sync_seconds},
+                    {"last_error", s.last_error},
+                    {"progress", s.progress}};
+}
+
+void TreeRole::wait(std::uint64_t number, peer::ControlReply reply) {
+  if (committed_ >= number)
+    reply(proto::Value(committed_));
+  else
+    waiting_.emplace_back(number, std::move(reply));
+}
+
+void TreeRole::committed(std::uint64_t number) {
+  committed_ = number;
+  for (auto& [wanted, reply] : waiting_)
+    if (wanted <= number) reply(proto::Value(number));
+  std::erase_if(waiting_, [&](const auto& entry) { return entry.first <= number; });
+}
+
+std::string what_failed(const std::exception_ptr& error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const std::exception& cause) {
+    return base::describe(cause);
+  } catch (...) {
+    return "unknown failure";
+  }
+}
+
+}  // namespace mirrorbus::mirror

@@ -1,0 +1,102 @@
+// One tree of a bus-mirrord, in whichever role: what the daemon and operators' tools can ask of it.
+// Loop thread only; blocking work is a job of the role's own worker.
+#pragma once
+
+#include "bus/base/log.hpp"
+#include "bus/base/loop.hpp"
+#include "bus/base/metrics.hpp"
+#include "bus/peer/control_socket.hpp"
+#include "bus/peer/publisher.hpp"
+#include "bus/peer/subscriber.hpp"
+#include "proto/tree_update.hpp"
+#include "services/mirror/tree_settings.hpp"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace mirrorbus::mirror {
+
+// What every role is built from. All of it outlives the role.
+struct TreeContext {
+  base::Loop& loop;
+  peer::Publisher& publisher;
+  peer::Subscriber* subscriber;  // only where there are mirrors
+  base::Registry& registry;
+  base::Log log;
+  std::string base;       // prefix.env
+  std::string state_dir;  // the daemon's
+
+  std::string update_topic(const std::string& tree) const { return base + ".mirror.tree." + tree + ".update"; }
+  std::string sync_topic(const std::string& tree, const char* event) const {
+    return base + ".mirror.sync." + tree + "." + event;
+  }
+};
+
+enum class TreeState {
+  Starting, Scanning, Current, Fetching, Applying, Verifying, Paused, Refused, Incomplete, Stale, Fork, Failed
+};
+std::string_view to_string(TreeState state) noexcept;
+
+struct TreeStatus {
+  std::string name;
+  std::string role;
+  std::string path;
+  std::uint64_t version = 0;       // committed
+  std::uint64_t head_version = 0;  // newest known
+  proto::Hash tree_hash;
+  TreeState state = TreeState::Starting;
+  double lag_seconds = 0;  // age of the oldest published version not yet committed
+  std::string source;
+  std::string fidelity = "full";
+  std::uint64_t bytes_received = 0;
+  std::uint64_t bytes_sent = 0;
+  double last_sync_seconds = 0;
+  std::string last_error;
+  double progress = 0;  // of the work under way, 0 to 1; 0 = not known
+};
+proto::Value to_value(const TreeStatus& status);
+
+class TreeRole {
+ public:
+  explicit TreeRole(const TreeSettings& settings) : settings_(settings) {}
+  virtual ~TreeRole() = default;
+
+  const TreeSettings& settings() const { return settings_; }
+  virtual TreeStatus status() const = 0;
+  virtual bool idle() const = 0;  // nothing under way that must not be cut off
+  virtual void stop() = 0;        // begin nothing more; interrupt what can go on later
+
+  // Verbs of the control socket. What a role cannot do it says.
+  virtual void publish(peer::ControlReply reply) { reply.fail("only an origin publishes; this is a mirror of the tree"); }
+  // The sealed update event of a version (0: the newest), for whoever asks on the serve socket.
+  virtual void sealed(std::uint64_t number, peer::ServeReply reply) = 0;
+  // Verb `changes`: a page of what a version changed.
+  virtual void changes(std::uint64_t number, std::uint64_t skip, peer::ServeReply reply) {
+    (void)number, (void)skip;
+    reply.refuse(proto::Reject::NotHeld);
+  }
+  virtual void versions(peer::ControlReply reply) = 0;
+  virtual void verify(bool repair, peer::ControlReply reply) = 0;
+  virtual void sync(peer::ControlReply reply) = 0;
+  virtual void accept(peer::ControlReply reply) { reply.fail("there is nothing to accept"); }
+  virtual void pause() = 0;
+  virtual void resume() = 0;
+  // Answers when version `number` or a later one is committed.
+  void wait(std::uint64_t number, peer::ControlReply reply);
+
+ protected:
+  // Tells those who wait.
+  void committed(std::uint64_t number);
+
+  const TreeSettings settings_;
+
+ private:
+  std::uint64_t committed_ = 0;
+  std::vector<std::pair<std::uint64_t, peer::ControlReply>> waiting_;
+};
+
+// "DOING: what went wrong", from a worker's exception.
+std::string what_failed(const std::exception_ptr& error);
+
+}  // namespace mirrorbus::mirror
