@@ -255,7 +255,7 @@ int bus_tail(int argc, char** argv) {
   handlers.on_gap = [&](const peer::Gap& gap) { printer.gap(gap); };
   peer::Subscriber subscriber(loop, context, subscription, config.settings.trust, "", registry, log,
                               std::move(handlers));
-  peer::Sources sources(loop, discovery, subscriber, log);
+  peer::Sources sources(loop, discovery, subscriber, registry, log);
 
   base::Timer timeout(loop);
   if (options.timeout_s > 0)

@@ -3,19 +3,24 @@
 #pragma once
 
 #include "bus/base/log.hpp"
+#include "bus/net/discovery.hpp"
 #include "bus/peer/settings.hpp"
 #include "bus/peer/subscriber.hpp"
+
+#include <memory>
 
 namespace mirrorbus::peer {
 
 class Sources {
  public:
   // Tells `subscriber`, which outlives this, of every endpoint that comes and goes.
-  Sources(base::Loop& loop, const DiscoverySettings& settings, Subscriber& subscriber, base::Log log);
+  Sources(base::Loop& loop, const DiscoverySettings& settings, Subscriber& subscriber,
+          base::Registry& registry, base::Log log);
   ~Sources();
 
  private:
-  Subscriber& subscriber_;
+  std::unique_ptr<net::Resolver> resolver_;
+  std::unique_ptr<net::Discovery> discovery_;
 };
 
 }  // namespace mirrorbus::peer

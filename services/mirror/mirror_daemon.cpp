@@ -94,7 +94,7 @@ void MirrorDaemon::subscribe() {
   subscriber_ = std::make_unique<peer::Subscriber>(
       daemon_.loop(), daemon_.zmq(), std::move(options), daemon_.settings().trust,
       daemon_.settings().bus.state + "/cursor.sqlite", daemon_.metrics(), daemon_.log(""), std::move(handlers));
-  sources_ = std::make_unique<peer::Sources>(daemon_.loop(), daemon_.settings().discovery, *subscriber_, daemon_.log("discovery"));
+  sources_ = std::make_unique<peer::Sources>(daemon_.loop(), daemon_.settings().discovery, *subscriber_, daemon_.metrics(), daemon_.log("discovery"));
 }
 
 void MirrorDaemon::add_trees(const Settings& settings) {

@@ -353,8 +353,8 @@ void MirrorRole::apply_result(const tree::SyncResult& result, double seconds) {
       state_ = result.state == State::Incomplete ? TreeState::Incomplete : TreeState::Current;
       metrics_.version.set(static_cast<double>(committed_number_));
       metrics_.syncs.add();
-      if (result.edits.count > 0)
-        log_.warning("{} entries had been changed by somebody else here and are as signed again", result.edits.count);
+      if (result.edits.count() > 0)
+        log_.warning("{} entries had been changed by somebody else here and are as signed again", result.edits.count());
       log_.notice("version {} committed: {} bytes received, {:.3f} s (fetch {:.3f}, stage {:.3f}, apply {:.3f}, check {:.3f}, commit {:.3f})",
                   committed_number_, source_->bytes_received(), seconds, result.fetching.count(), result.staging.count(),
                   result.applying.count(), result.checking.count(), result.committing.count());
@@ -365,7 +365,7 @@ void MirrorRole::apply_result(const tree::SyncResult& result, double seconds) {
       complete.seconds = seconds;
       complete.source = source_name_;
       complete.fidelity = signed_fidelity(result.fidelity, settings_);
-      for (const proto::MissingItem& item : result.missing) proto::add_missing(complete, item);
+      for (const tree::MissingItem& item : result.missing) proto::add_missing(complete, {item.path, item.reason});
       complete.missing_total = std::max(complete.missing_total, result.missing_count);
       if (result.state == State::Incomplete) {
         last_error_ = fmt::format("{} entries are missing; they are tried again", result.missing_count);

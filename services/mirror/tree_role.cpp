@@ -1,7 +1,5 @@
 #include "services/mirror/tree_role.hpp"
 
-#include <algorithm>
-
 namespace mirrorbus::mirror {
 
 std::string_view to_string(TreeState state) noexcept {
@@ -33,14 +31,13 @@ void TreeRole::wait(std::uint64_t number, peer::ControlReply reply) {
   if (committed_ >= number)
     reply(proto::Value(committed_));
   else
-    waiting_.emplace_back(number, std::move(reply));
+    waiting_.emplace(number, std::move(reply));
 }
 
 void TreeRole::committed(std::uint64_t number) {
   committed_ = number;
-  for (auto& [wanted, reply] : waiting_)
-    if (wanted <= number) reply(proto::Value(number));
-  std::erase_if(waiting_, [&](const auto& entry) { return entry.first <= number; });
+  while (!waiting_.empty() && waiting_.begin()->first <= number)
+    waiting_.extract(waiting_.begin()).mapped()(proto::Value(number));
 }
 
 std::string what_failed(const std::exception_ptr& error) {

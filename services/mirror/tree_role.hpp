@@ -12,6 +12,7 @@
 #include "services/mirror/tree_settings.hpp"
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 
@@ -93,7 +94,7 @@ class TreeRole {
 
  private:
   std::uint64_t committed_ = 0;
-  std::vector<std::pair<std::uint64_t, peer::ControlReply>> waiting_;
+  std::multimap<std::uint64_t, peer::ControlReply> waiting_;  // by the version waited for
 };
 
 // "DOING: what went wrong", from a worker's exception.
