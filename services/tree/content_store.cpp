@@ -93,6 +93,11 @@ std::optional<Hash> hash_file(int fd, std::uint64_t size, int copy = -1) {
   return hash.finish();
 }
 
+std::string object_name(const Hash& hash) {
+  const std::string hex = proto::to_hex(hash);
+  return hex.substr(0, 2) + "/" + hex;
+}
+
 HoldResult failed(int error) {
   HoldResult result;
   result.state = error == ENOENT || error == ENOTDIR ? State::Vanished : State::Unreadable;
@@ -125,13 +130,10 @@ ContentStore::ContentStore(const std::string& folder, const std::string& tree_pa
                            StoreKind wanted)
     : folder_(folder) {
   objects_ = make_dir(AT_FDCWD, folder);
-  static constexpr char kDigits[] = "0123456789abcdef";
-  for (unsigned i = 0; i < shards_.size(); ++i)
-    shards_[i] = make_dir(objects_.get(), {kDigits[i >> 4], kDigits[i & 15]});
   for (unsigned i = 0; i < kWorkers; ++i) {
-    temp_[i] = make_dir(objects_.get(), "temp" + std::to_string(i));
+    const Fd temp = make_dir(objects_.get(), "temp" + std::to_string(i));
     // Left by a crash.
-    each_name(temp_[i].get(), [&](const char* name) { ::unlinkat(temp_[i].get(), name, 0); });
+    each_name(temp.get(), [&](const char* name) { ::unlinkat(temp.get(), name, 0); });
   }
   if (wanted == StoreKind::None || wanted == StoreKind::Copy) {
     kind_ = wanted;
@@ -175,32 +177,40 @@ bool ContentStore::works(StoreKind kind, const std::string& tree_path, std::stri
     sample = it->path();
   }
   const std::string temp = temp_name(0);
-  const int dir = temp_[0].get();
   if (sample.empty()) {  // nothing to try it with but our own
     sample = folder_ + "/temp0/sample";
     const Fd made(::open(sample.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
   }
   int code = 0;
   if (kind == StoreKind::Hardlink) {
-    if (::linkat(AT_FDCWD, sample.c_str(), dir, temp.c_str(), 0) != 0) code = errno;
+    if (::linkat(AT_FDCWD, sample.c_str(), objects_.get(), temp.c_str(), 0) != 0) code = errno;
   } else {
     const Fd from(::open(sample.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
-    const Fd to(::openat(dir, temp.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600));
+    const Fd to(::openat(objects_.get(), temp.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600));
     if (!from || !to || ::ioctl(to.get(), FICLONE, from.get()) != 0) code = errno;
   }
-  ::unlinkat(dir, temp.c_str(), 0);
-  ::unlinkat(dir, "sample", 0);
+  remove(temp);
+  remove("temp0/sample");
   if (code == 0) return true;
   if (!why.empty()) why += ", ";
   why += std::string(to_string(kind)) + ": " + std::generic_category().message(code);
   return false;
 }
 
-std::string ContentStore::temp_name(unsigned worker) { return std::to_string(next_[worker]++); }
+// A directory for each worker, so that they do not wait for one another's.
+std::string ContentStore::temp_name(unsigned worker) {
+  return "temp" + std::to_string(worker) + "/" + std::to_string(next_[worker]++);
+}
 
-namespace {
-std::string object_name(const Hash& hash) { return proto::to_hex(hash); }
-}  // namespace
+void ContentStore::remove(const std::string& name) const {
+  ::unlinkat(objects_.get(), name.c_str(), 0);
+}
+
+void ContentStore::make_shard(const Hash& hash) const {
+  const std::string shard = object_name(hash).substr(0, 2);
+  if (::mkdirat(objects_.get(), shard.c_str(), 0700) != 0 && errno != EEXIST)
+    throw_errno("making a folder of the content store");
+}
 
 HoldResult ContentStore::hold(int dir, const Bytes& name, unsigned worker,
                               const std::optional<Before>& before) {
@@ -236,6 +246,7 @@ HoldResult ContentStore::hash_only(int dir, const Bytes& name) const {
   const auto hash = hash_file(fd.get(), static_cast<std::uint64_t>(st.st_size));
   if (!hash && errno != 0) return failed(errno);
   if (::fstat(fd.get(), &result.st) != 0) return failed(errno);
+  result.found = st.st_ctim;
   result.known = true;
   result.state = hash && unchanged(st, result.st) ? State::Hashed : State::Unstable;
   if (hash) result.hash = *hash;
@@ -243,32 +254,32 @@ HoldResult ContentStore::hash_only(int dir, const Bytes& name) const {
 }
 
 // Gives a link in `temp` its object's name, or removes it if that content is held.
-void ContentStore::take_link(const std::string& temp, unsigned worker, HoldResult& result) {
-  const int from = temp_[worker].get();
-  const int shard = shards_[result.hash.octets[0]].get();
+void ContentStore::take_link(const std::string& temp, HoldResult& result) {
+  const int at = objects_.get();
   const std::string name = object_name(result.hash);
-  if (::renameat2(from, temp.c_str(), shard, name.c_str(), RENAME_NOREPLACE) == 0) {
-    result.linked = true;
-    return;
+  const auto take = [&](unsigned flags) {
+    return ::renameat2(at, temp.c_str(), at, name.c_str(), flags) == 0;
+  };
+  result.linked = take(RENAME_NOREPLACE);
+  if (!result.linked && errno == ENOENT) {
+    make_shard(result.hash);
+    result.linked = take(RENAME_NOREPLACE);
   }
-  if (errno == EINVAL && !has(result.hash) &&  // a filesystem without the flag
-      ::renameat(from, temp.c_str(), shard, name.c_str()) == 0) {
-    result.linked = true;
-    return;
-  }
+  if (!result.linked && errno == EINVAL && !has(result.hash))  // a filesystem without the flag
+    result.linked = take(0);
+  if (result.linked) return;
   struct stat object;
   result.known = true;
-  if (::fstatat(shard, name.c_str(), &object, AT_SYMLINK_NOFOLLOW) != 0)
+  if (::fstatat(at, name.c_str(), &object, AT_SYMLINK_NOFOLLOW) != 0)
     throw_errno("taking a link into the content store");
   result.linked = same_inode(object, result.st);
   // What only we still hold, and is here again under another inode: an ordinary rsync into the tree
   // makes new inodes for all it touches, which would leave everything there twice.
-  if (!result.linked && object.st_nlink == 1 &&
-      ::renameat(from, temp.c_str(), shard, name.c_str()) == 0) {
-    result.linked = true;
-    return;
+  if (!result.linked && object.st_nlink == 1) {
+    result.linked = take(0);
+    if (result.linked) return;
   }
-  ::unlinkat(from, temp.c_str(), 0);
+  remove(temp);
 }
 
 HoldResult ContentStore::hold_link(int dir, const Bytes& name, unsigned worker,
@@ -282,8 +293,7 @@ HoldResult ContentStore::hold_link(int dir, const Bytes& name, unsigned worker,
     HoldResult result = hash_only(dir, name);
     if (result.state != State::Hashed) return result;
     struct stat object;
-    if (::fstatat(shards_[result.hash.octets[0]].get(), object_name(result.hash).c_str(), &object,
-                  AT_SYMLINK_NOFOLLOW) == 0 &&
+    if (::fstatat(objects_.get(), object_name(result.hash).c_str(), &object, AT_SYMLINK_NOFOLLOW) == 0 &&
         same_inode(object, result.st)) {
       result.state = State::Held;
       result.linked = true;
@@ -292,7 +302,7 @@ HoldResult ContentStore::hold_link(int dir, const Bytes& name, unsigned worker,
   }
 
   const std::string temp = temp_name(worker);
-  const int temps = temp_[worker].get();
+  const int temps = objects_.get();
   if (::linkat(dir, name.c_str(), temps, temp.c_str(), 0) != 0) {
     // Too many links, or not our file (fs.protected_hardlinks): this one goes unheld.
     if (errno == EPERM || errno == EMLINK || errno == EXDEV || errno == EACCES)
@@ -300,8 +310,9 @@ HoldResult ContentStore::hold_link(int dir, const Bytes& name, unsigned worker,
     return failed(errno);
   }
   HoldResult result;
+  result.found = st.st_ctim;
   const auto give_up = [&](HoldResult why) {
-    ::unlinkat(temps, temp.c_str(), 0);
+    remove(temp);
     return why;
   };
   if (::fstatat(temps, temp.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return give_up(failed(errno));
@@ -319,12 +330,11 @@ HoldResult ContentStore::hold_link(int dir, const Bytes& name, unsigned worker,
       before->dev == st.st_dev) {
     // Written in place: the object of what it was is this inode too, and a lie now.
     struct stat object;
-    const int shard = shards_[before->hash.octets[0]].get();
     const std::string old = object_name(before->hash);
-    if (::fstatat(shard, old.c_str(), &object, AT_SYMLINK_NOFOLLOW) == 0 && same_inode(object, st))
-      ::unlinkat(shard, old.c_str(), 0);
+    if (::fstatat(temps, old.c_str(), &object, AT_SYMLINK_NOFOLLOW) == 0 && same_inode(object, st))
+      remove(old);
   }
-  take_link(temp, worker, result);
+  take_link(temp, result);
   // Links moved the ctime; what changed with it, apart from that, is a writer's doing.
   if (::fstat(fd.get(), &result.st) != 0) return failed(errno);
   const bool still = result.st.st_size == st.st_size && same_time(result.st.st_mtim, st.st_mtim);
@@ -341,7 +351,7 @@ HoldResult ContentStore::hold_copy(int dir, const Bytes& name, unsigned worker) 
   if (!S_ISREG(st.st_mode)) return failed(ENXIO);
 
   const std::string temp = temp_name(worker);
-  const int temps = temp_[worker].get();
+  const int temps = objects_.get();
   const Fd to(::openat(temps, temp.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600));
   if (!to) throw_errno("making a file in the content store");
   struct Removed {
@@ -354,6 +364,7 @@ HoldResult ContentStore::hold_copy(int dir, const Bytes& name, unsigned worker) 
   } removed{temps, temp};
 
   HoldResult result;
+  result.found = st.st_ctim;
   const auto size = static_cast<std::uint64_t>(st.st_size);
   std::optional<Hash> hash;
   if (kind_ == StoreKind::Reflink && ::ioctl(to.get(), FICLONE, from.get()) == 0)
@@ -368,8 +379,8 @@ HoldResult ContentStore::hold_copy(int dir, const Bytes& name, unsigned worker) 
   result.state = State::Held;
   result.known = has(*hash);
   if (!result.known) {
-    if (::renameat(temps, temp.c_str(), shards_[hash->octets[0]].get(),
-                   object_name(*hash).c_str()) != 0)
+    make_shard(*hash);
+    if (::renameat(temps, temp.c_str(), temps, object_name(*hash).c_str()) != 0)
       throw_errno("taking a file into the content store");
     removed.kept = true;
   }
@@ -378,12 +389,11 @@ HoldResult ContentStore::hold_copy(int dir, const Bytes& name, unsigned worker) 
 
 bool ContentStore::has(const Hash& hash) const {
   struct stat st;
-  return ::fstatat(shards_[hash.octets[0]].get(), object_name(hash).c_str(), &st,
-                   AT_SYMLINK_NOFOLLOW) == 0;
+  return ::fstatat(objects_.get(), object_name(hash).c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
 Fd ContentStore::open(const Hash& hash) const {
-  return open_regular(shards_[hash.octets[0]].get(), object_name(hash).c_str());
+  return open_regular(objects_.get(), object_name(hash).c_str());
 }
 
 std::optional<Bytes> ContentStore::read(const Hash& hash, std::uint64_t size) {
@@ -407,14 +417,20 @@ std::optional<Bytes> ContentStore::read(const Hash& hash, std::uint64_t size) {
 }
 
 void ContentStore::drop(const Hash& hash) {
-  ::unlinkat(shards_[hash.octets[0]].get(), object_name(hash).c_str(), 0);
+  remove(object_name(hash));
 }
 
 void ContentStore::each(const std::function<void(const Hash&)>& visit) const {
-  for (const Fd& shard : shards_) {
+  std::vector<std::string> shards;
+  each_name(objects_.get(), [&](const char* name) {
+    if (std::string_view(name).size() == 2) shards.emplace_back(name);
+  });
+  for (const std::string& name : shards) {
+    const Fd shard(::openat(objects_.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!shard) throw_errno("opening a folder of the content store");
     std::vector<Hash> found;
-    each_name(shard.get(), [&](const char* name) {
-      if (Hash hash; proto::from_hex(std::string_view(name), hash)) found.push_back(hash);
+    each_name(shard.get(), [&](const char* object) {
+      if (Hash hash; proto::from_hex(std::string_view(object), hash)) found.push_back(hash);
     });
     for (const Hash& hash : found) visit(hash);
   }

@@ -39,6 +39,7 @@ struct HoldResult {
   State state = State::Vanished;
   proto::Hash hash;
   struct stat st {};    // as it was left
+  timespec found{};     // its ctime before a link of ours moved it
   bool linked = false;  // the object is this very inode
   bool known = false;   // the content had been held before, or nobody can say
   int error = 0;
@@ -82,13 +83,13 @@ class ContentStore {
                        const std::optional<Before>& before);
   HoldResult hold_copy(int dir, const proto::Bytes& name, unsigned worker);
   HoldResult hash_only(int dir, const proto::Bytes& name) const;
-  void take_link(const std::string& temp, unsigned worker, HoldResult& result);
+  void take_link(const std::string& temp, HoldResult& result);
+  void make_shard(const proto::Hash& hash) const;
+  void remove(const std::string& name) const;
   std::string temp_name(unsigned worker);
 
   std::string folder_;
-  base::Fd objects_;
-  std::array<base::Fd, 256> shards_;
-  std::array<base::Fd, kWorkers> temp_;  // a directory for each, so that they do not wait for one
+  base::Fd objects_;  // all names are below it
   std::array<std::uint64_t, kWorkers> next_{};
   StoreKind kind_ = StoreKind::None;
   std::string reason_;

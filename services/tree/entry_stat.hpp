@@ -16,10 +16,8 @@ struct EntryStat {
   static constexpr std::uint32_t kUncertain = 1;
   // The content store's object of this content is this very inode: one link is ours.
   static constexpr std::uint32_t kHeld = 2;
-  // Other links exist outside tree and store: somebody may write without our hearing of it.
-  static constexpr std::uint32_t kShared = 4;
   // Reading it failed at the last look; the node says what was known before.
-  static constexpr std::uint32_t kUnreadable = 8;
+  static constexpr std::uint32_t kUnreadable = 4;
 
   std::uint64_t dev = 0;
   std::uint64_t ino = 0;

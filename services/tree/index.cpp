@@ -54,6 +54,7 @@ CREATE TABLE IF NOT EXISTS owners (
 CREATE TABLE IF NOT EXISTS links (
   key BLOB PRIMARY KEY, dev INTEGER NOT NULL, ino INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS links_by_inode ON links (dev, ino, key);
+CREATE TABLE IF NOT EXISTS seen (content BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS versions (
   number INTEGER PRIMARY KEY, record BLOB NOT NULL, root BLOB NOT NULL, pack BLOB, pack_size INTEGER,
   index_size INTEGER, index_sha BLOB, body BLOB NOT NULL, sealed BLOB NOT NULL,
@@ -518,6 +519,7 @@ proto::Decoded<RootRow> Index::seal_pending() {
           ++used;
         }
       }
+      if (entry.type == EntryType::Directory && entry.content == kUnsealedId) whole = false;
       writer.add(entry);
     }
     if (reader.failure()) throw std::runtime_error("the index holds a damaged node: " + row.path);
@@ -578,6 +580,7 @@ proto::Decoded<RootRow> Index::seal_pending() {
 void Index::drop_pending() {
   Batch batch(*this);
   impl_->sql("DELETE FROM pending").run();
+  impl_->sql("DELETE FROM seen").run();
   impl_->unset("pending root");
   batch.commit();
 }
@@ -607,6 +610,29 @@ void Index::set_link(ByteView path, std::uint64_t dev, std::uint64_t ino) {
 void Index::clear_link(ByteView path) {
   const Bytes key = key_of(path);
   impl_->sql("DELETE FROM links WHERE key = ?").bind_blob(1, key).run();
+}
+
+void Index::move_links(std::uint64_t from_dev, std::uint64_t to_dev) {
+  impl_->sql("UPDATE links SET dev = ? WHERE dev = ?").bind(1, to_dev).bind(2, from_dev).run();
+}
+
+bool Index::any_links() const {
+  auto& s = impl_->sql("SELECT 1 FROM links LIMIT 1");
+  const bool any = s.step();
+  s.reset();
+  return any;
+}
+
+void Index::note_seen(const Hash& content) {
+  impl_->sql("INSERT OR IGNORE INTO seen VALUES (?)").bind_blob(1, content.view()).run();
+}
+
+bool Index::seen(const Hash& content) const {
+  auto& s = impl_->sql("SELECT 1 FROM seen WHERE content = ?");
+  s.bind_blob(1, content.view());
+  const bool any = s.step();
+  s.reset();
+  return any;
 }
 
 std::vector<Bytes> Index::links_of(std::uint64_t dev, std::uint64_t ino) const {

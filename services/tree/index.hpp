@@ -26,6 +26,11 @@ using proto::ByteView;
 using proto::Bytes;
 using proto::Hash;
 
+// Stands in a pending node for a child's id that is not known before seal_pending().
+inline const Hash kUnsealedId = Hash::from_bytes(Bytes(Hash::kSize, '\xff'));
+// A setting that is not empty while the pending layer is in the middle of a scan, and not a tree.
+inline constexpr std::string_view kScanSetting = "scan";
+
 struct DirectoryRow {
   Bytes path;                     // empty for the root
   Hash id;                        // node id
@@ -118,7 +123,8 @@ class Index {
   std::optional<PendingRow> pending(ByteView path) const;
   // Fills in child ids from the leaves up: every pending node, every directory above one, and the
   // root's entry. Drops what turns out equal to the committed tree. Returns the root, or BadHash if
-  // a pending directory is not in its parent's node (then half sealed: roll back).
+  // a pending directory is not in its parent's node, or one in a node has no row (then half
+  // sealed: roll back).
   proto::Decoded<RootRow> seal_pending();
   void drop_pending();
   // What counts and owner ids in use will be once the pending layer is committed.
@@ -131,8 +137,15 @@ class Index {
   // ---- hard links: files whose inode has, or may have, further paths in the tree (latest state)
   void set_link(ByteView path, std::uint64_t dev, std::uint64_t ino);
   void clear_link(ByteView path);
+  void move_links(std::uint64_t from_dev, std::uint64_t to_dev);
+  bool any_links() const;
   std::vector<Bytes> links_of(std::uint64_t dev, std::uint64_t ino) const;  // in tree order
   proto::LinksTable links() const;  // the inodes that have two paths or more
+
+  // ---- contents a scan found that had been held before: the committed tree may have them. Forgotten
+  // when the pending layer is committed or dropped.
+  void note_seen(const Hash& content);
+  bool seen(const Hash& content) const;
 
   // ---- versions
   // Makes the pending layer the committed tree and `version` the newest, in one commit. The nodes it

@@ -10,7 +10,17 @@
 
 namespace mirrorbus::tree {
 
-enum class Phase { Planning, Fetching, Staging, Applying, Checking, Committing, Verifying };
+enum class Phase {
+  Planning,
+  Fetching,
+  Staging,
+  Applying,
+  Checking,
+  Committing,
+  Verifying,
+  Scanning,  // an origin
+  Packing,
+};
 
 constexpr std::string_view to_string(Phase phase) noexcept {
   switch (phase) {
@@ -21,6 +31,8 @@ constexpr std::string_view to_string(Phase phase) noexcept {
     case Phase::Checking: return "checking";
     case Phase::Committing: return "committing";
     case Phase::Verifying: return "verifying";
+    case Phase::Scanning: return "scanning";
+    case Phase::Packing: return "packing";
   }
   return "unknown";
 }

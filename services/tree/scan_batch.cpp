@@ -1,0 +1,152 @@
+// The second half of a scan: hashing what differs, and writing rows.
+#include "services/tree/scan_run.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <thread>
+
+namespace mirrorbus::tree {
+
+using proto::Entry;
+using proto::EntryType;
+using Kind = ScanProblem::Kind;
+using State = HoldResult::State;
+
+namespace {
+
+bool before(const timespec& a, const timespec& b) {
+  return a.tv_sec != b.tv_sec ? a.tv_sec < b.tv_sec : a.tv_nsec < b.tv_nsec;
+}
+
+// Stamped while we were reading: a later change may carry the same stamp.
+bool within(const timespec& t, const timespec& first, const timespec& last) {
+  return !before(t, first) && !before(last, t);
+}
+
+}  // namespace
+
+void Scanner::Run::hash_jobs() {
+  // Large files first, so that one thread does not end up alone with one.
+  std::vector<Job*> order;
+  for (Job& job : jobs_) order.push_back(&job);
+  std::ranges::stable_partition(order, [](const Job* j) { return j->size > 4 * 1024 * 1024; });
+
+  std::atomic<std::size_t> next = 0;
+  std::exception_ptr failure;
+  std::atomic<bool> failed = false;
+  const auto work = [&](unsigned worker) {
+    try {
+      for (std::size_t i; !failed && (i = next++) < order.size();) {
+        control_.check();
+        Job& job = *order[i];
+        const auto& [dir, at] = job.names.front();
+        job.result = s_.store_.hold(dir->dir.get(), dir->entries[at].name, worker, job.before);
+      }
+    } catch (...) {
+      if (!failed.exchange(true)) failure = std::current_exception();
+    }
+  };
+  const unsigned threads =
+      order.size() < 8 ? 1 : std::clamp(s_.settings_.threads, 1u, ContentStore::kWorkers);
+  {
+    std::vector<std::jthread> helpers;
+    for (unsigned i = 1; i < threads; ++i) helpers.emplace_back(work, i);
+    work(0);
+  }
+  if (failure) std::rethrow_exception(failure);
+}
+
+void Scanner::Run::take_result(Job& job, const timespec& start, const timespec& end) {
+  const HoldResult& result = job.result;
+  if (result.state != State::Held && result.state != State::Hashed) {
+    for (const auto& [work, at] : job.names) take_failure(result, *work, at);
+    return;
+  }
+  ++report_.files_hashed;
+  report_.bytes_hashed += static_cast<std::uint64_t>(result.st.st_size);
+  if (result.state == State::Hashed && s_.store_.kind() != StoreKind::None) ++report_.not_held;
+  if (result.known) index_.note_seen(result.hash);
+  for (const auto& [work, at] : job.names) {
+    Entry& entry = work->entries[at];
+    EntryStat& stat = work->stats[at];
+    describe(result.st, entry);
+    entry.content = result.hash;
+    stat = EntryStat::of(result.st);
+    if (result.linked) stat.flags |= EntryStat::kHeld;
+    if (within(result.st.st_mtim, start, end) || within(result.found, start, end))
+      stat.flags |= EntryStat::kUncertain;
+    work->notes[at].links = result.st.st_nlink - (result.linked ? 1 : 0);
+  }
+}
+
+void Scanner::Run::take_failure(const HoldResult& result, Work& work, std::size_t at) {
+  Entry& entry = work.entries[at];
+  Bytes path = proto::join_path(work.path, entry.name);
+  if (result.state == State::Vanished || result.state == State::NotAFile) {
+    problem(Kind::Vanished, std::move(path), 0);
+    work.notes[at].left_out = true;
+    return look_again(work.path);
+  }
+  const bool unstable = result.state == State::Unstable;
+  problem(unstable ? Kind::Unstable : Kind::Unreadable, std::move(path), result.error);
+  if (unstable) look_again(work.path);
+  // As it was before, if it was a file before.
+  ++report_.kept;
+  const auto was = work.old ? proto::decode_node(work.old->node) : proto::Node();
+  const Entry* old = was ? was->find(entry.name) : nullptr;
+  if (old && old->type == EntryType::File)
+    entry = *old;
+  else
+    work.notes[at].left_out = true;
+  work.stats[at].flags |= EntryStat::kUnreadable;
+}
+
+void Scanner::Run::settle_batch() {
+  if (!jobs_.empty()) {
+    const timespec start = fs_now();
+    hash_jobs();
+    const timespec end = fs_now();
+    for (Job& job : jobs_) take_result(job, start, end);
+  }
+  for (Work& work : batch_) finish(work);
+  jobs_.clear();
+  linked_jobs_.clear();
+  job_bytes_ = 0;
+  batch_.clear();
+}
+
+void Scanner::Run::note_links(const Work& work, std::size_t at) {
+  const EntryStat& stat = work.stats[at];
+  const std::uint64_t links = work.notes[at].links;
+  if (work.entries[at].type == EntryType::Directory) return;
+  const Bytes path = proto::join_path(work.path, work.entries[at].name);
+  if (links > 1) {
+    index_.set_link(path, stat.dev, stat.ino);
+    any_links_ = true;
+    if (!full_) new_links_[{stat.dev, stat.ino}] = links;
+  } else if (any_links_ && work.old) {
+    index_.clear_link(path);
+  }
+}
+
+void Scanner::Run::finish(Work& work) {
+  DirectoryRow row;
+  row.path = work.path;
+  proto::NodeWriter writer(row.node);
+  for (std::size_t i = 0; i < work.entries.size(); ++i) {
+    if (work.notes[i].left_out) continue;
+    writer.add(work.entries[i]);
+    row.stats.push_back(work.stats[i]);
+    if (work.notes[i].changed) note_links(work, i);
+  }
+  if (work.old && work.old->node == row.node) {
+    if (work.old->stats != row.stats) index_.put_stats(work.path, row.stats);
+  } else {
+    row.id = work.old ? work.old->id : Hash{};
+    index_.stage(row);
+  }
+  staged();
+}
+
+}  // namespace mirrorbus::tree
