@@ -1,9 +1,10 @@
 #!/usr/bin/python3
 """Adds up the test cases of meson test logs: count_cases.py testlog.json...
 
-A Catch2 program counts with its test cases, any other test as one. A program that failed although
-its cases passed (a leak, a crash on the way out, a timeout) counts as one failure more. Names what
-failed and what was skipped; the last line is "N passed, N failed"; exits with 1 if any failed.
+Catch2 and Python unittest programs count with their test cases, any other test as one. A program
+that failed although its cases passed (a leak, a crash on the way out, a timeout) counts as one failure
+more. Names what failed and what was skipped; the last line is "N passed, N failed"; exits with 1 if
+any failed.
 """
 import json
 import re
@@ -11,14 +12,18 @@ import sys
 
 ALL_PASSED = re.compile(r"^All tests passed \([\d]+ assertions? in (\d+) test cases?\)", re.M)
 SOME_FAILED = re.compile(r"^test cases: +\d+(?: \| +(\d+) passed)?(?: \| +(\d+) failed)?", re.M)
+UNITTEST = re.compile(r"^Ran (\d+) tests? in .*\n\n(?:OK|FAILED \((.*)\))", re.M)
 
 
 def cases(output):
-    """(passed, failed) as Catch2 reports them, or None."""
+    """(passed, failed) as Catch2 or unittest report them, or None."""
     if found := ALL_PASSED.search(output):
         return int(found[1]), 0
     if found := SOME_FAILED.search(output):
         return int(found[1] or 0), int(found[2] or 0)
+    if found := UNITTEST.search(output):
+        failed = sum(map(int, re.findall(r"(?:failures|errors)=(\d+)", found[2] or "")))
+        return int(found[1]) - failed, failed
     return None
 
 
@@ -27,7 +32,7 @@ def count(test):
     if test["result"] == "SKIP":
         return 0, 0, 1
     good = test["result"] in ("OK", "EXPECTEDFAIL")
-    passed, failed = cases(test.get("stdout", "")) or (int(good), 0)
+    passed, failed = cases(test.get("stdout", "") + test.get("stderr", "")) or (int(good), 0)
     return passed, failed if good or failed else 1, 0
 
 
