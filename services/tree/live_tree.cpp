@@ -136,7 +136,8 @@ OldDirectory LiveTree::observe(ByteView path, int dir, const OldDirectory* known
     const Bytes full = join_path(path, name);
     const bool as_it_was =
         had && OldDirectory::known(before_stat) && stat.same_but_device(before_stat);
-    if (as_it_was && !(trust_ == Trust::Hashes && entry.type == EntryType::File)) {
+    const bool read_it = trust_ == Trust::Hashes && entry.type == EntryType::File;
+    if (as_it_was && (!read_it || content_is(dir, *before))) {
       entry = *before;
       stat.flags = before_stat.flags;
     } else {
@@ -156,6 +157,14 @@ OldDirectory LiveTree::observe(ByteView path, int dir, const OldDirectory* known
   }
   for (; was < was_size; ++was) lost(known->node.entries[was]);
   return now;
+}
+
+bool LiveTree::content_is(int dir, const Entry& entry) {
+  const auto read = read_file(dir, entry.name);
+  if (!read) return false;
+  ++files_read_;
+  bytes_read_ += static_cast<std::uint64_t>(read->st.st_size);
+  return read->content == entry.content;
 }
 
 // Fills in what lstat does not say: content, link target, child id. A file of unknown content ends

@@ -80,6 +80,7 @@ class LiveTree : public OldTree {
                        const proto::Node* target);
   void observe_entry(const Bytes& path, int dir, const proto::Entry* known, const EntryStat& stat,
                      const proto::Entry* target, proto::Entry& entry, EntryStat& now);
+  bool content_is(int dir, const proto::Entry& entry);
   void report(const Bytes& path, const proto::Entry* known, const proto::Entry* now,
               const EntryStat& stat, const proto::Entry* target);
   void remember(proto::ByteView path, const OldDirectory& directory);

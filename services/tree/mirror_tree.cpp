@@ -2,6 +2,8 @@
 
 #include "services/tree/sync_run.hpp"
 
+#include <stdexcept>
+
 namespace mirrorbus::tree {
 
 MirrorTree::MirrorTree(MirrorSettings settings, Index& index)
@@ -22,6 +24,21 @@ SyncResult MirrorTree::bring_to(const std::vector<TargetVersion>& versions, Cont
                                 const WorkControl& control,
                                 const std::optional<Refusal>& accepted) {
   return SyncRun(settings_, index_, control).bring_to(versions, source, accepted, false);
+}
+
+VerifyResult MirrorTree::verify(const WorkControl& control) {
+  return SyncRun(settings_, index_, control).verify();
+}
+
+SyncResult MirrorTree::repair(ContentSource& source, const WorkControl& control) {
+  const auto version = committed();
+  if (!version) throw std::runtime_error("nothing is committed yet: there is nothing to repair");
+  TargetVersion self;
+  self.update.record = version->record;
+  self.update.pack = version->pack;
+  self.body = version->body;
+  self.sealed = version->sealed;
+  return SyncRun(settings_, index_, control).bring_to({self}, source, {}, true);
 }
 
 }  // namespace mirrorbus::tree

@@ -71,6 +71,7 @@ struct Plan {
     std::uint32_t at = kNone;      // its entry in the parent's target node
     std::uint32_t was = kNone;     // and in the parent's old node
     bool exists = false;           // as a directory
+    bool differs = false;       // its own metadata, from what it was
     bool entered = false;          // its entries were compared
     bool names_change = false;     // so its mtime has to be set again
     bool unlock = false;           // its owner may not work in it: chmod u+rwx first

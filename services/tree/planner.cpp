@@ -76,8 +76,8 @@ void Planner::go_through(Pending pending) {
   pending.dir.entered = pending.enter;
   const bool top_of_what_goes =
       !stays && pending.dir.at == kNone && plan_.dirs[pending.dir.parent].stays();
+  pending.dir.differs = pending.differs;
   plan_.dirs.push_back(std::move(pending.dir));
-  differs_.push_back(pending.differs);
   if (top_of_what_goes) plan_.remove_dirs.push_back(dir);
   if (!pending.enter) return;
 

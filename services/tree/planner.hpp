@@ -95,7 +95,6 @@ class Planner {
   std::uint64_t entries_ = 0;
   std::vector<Pending> pending_;   // the next one last
   std::vector<Pending> children_;  // of the directory being gone through
-  std::vector<bool> differs_;      // per directory
   std::unordered_map<std::uint32_t, Group> met_;
   std::vector<Single> singles_;
   std::vector<Free> free_;

@@ -148,8 +148,7 @@ void Planner::copy_from_the_rest(const std::unordered_set<Hash>& wanted) {
           source.path = path;
           source.exists = source.source_only = true;
           plan_.dirs.push_back(std::move(source));
-          differs_.push_back(false);
-        }
+            }
         found.emplace(entry.content, std::pair(dir->second, was));
       });
   for (Plan::NewInode& inode : plan_.inodes) {
@@ -166,7 +165,7 @@ void Planner::finish() {
     const Plan::Directory& dir = plan_.dirs[number];
     if (!dir.stays()) continue;
     if (!dir.exists) plan_.make.push_back(number);
-    if (dir.exists && !dir.names_change && !dir.unlock && !differs_[number]) continue;
+    if (dir.exists && !dir.names_change && !dir.unlock && !dir.differs) continue;
     plan_.finish.push_back(number);
     if (dir.parent == kNone)
       plan_.root_changes = true;

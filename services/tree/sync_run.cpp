@@ -493,6 +493,62 @@ void SyncRun::recheck(const Checker::Parts& parts, const Applier& applier) {
   live_ = std::move(next);
 }
 
+// A plan to the version that is committed already, made without believing any lstat: what it would do
+// is what is wrong.
+VerifyResult SyncRun::verify() {
+  VerifyResult result;
+  if (!committed_) throw std::runtime_error("nothing is committed yet: there is nothing to verify");
+  TargetVersion self;
+  self.update.record = committed_->record;
+  to_ = &self;
+  const auto links = index_.blob(committed_->root.links);
+  const auto owners = index_.blob(committed_->root.owners);
+  if (!links || !owners || !target_.set(committed_->root, *links, *owners))
+    throw std::runtime_error("the index has lost the links or owners table");
+  if (const auto unsafe = find_place(false)) throw std::runtime_error(unsafe->text);
+  if (place_->first) throw std::runtime_error(settings_.path + " has vanished");
+  policy_.emplace(settings_.metadata, target_.owners());
+  start_live(Trust::Hashes);
+  auto planned = make_plan();
+  if (!planned)
+    throw std::runtime_error("the committed tree contradicts itself: " +
+                             std::string(to_string(planned.error())));
+  const Plan& plan = *planned;
+
+  const auto differs = [&result](Bytes path, std::string what) {
+    ++result.count;
+    if (result.differences.size() < LocalEdits::kNamed)
+      result.differences.push_back({std::move(path), std::move(what)});
+  };
+  const auto all = [&](const std::vector<Plan::Op>& ops, const std::string& what) {
+    for (const Plan::Op& op : ops) {
+      const Plan::Directory& dir = plan.dirs[op.dir];
+      const auto old = op.was != kNone || !dir.stays() ? live_->again(dir.path) : std::nullopt;
+      const Bytes name = op.at != kNone ? target_.node(dir.id).entries[op.at].name
+                                        : old->node.entries[op.was].name;
+      differs(proto::join_path(dir.path, name), what);
+    }
+  };
+  for (const std::uint32_t dir : plan.make)
+    differs(plan.dirs[dir].path, "is missing");
+  all(plan.place, "is missing or has another content");
+  all(plan.place_last, "is missing or has another content");
+  all(plan.link, "is not the same file as the other names of its group");
+  all(plan.link_last, "is not the same file as the other names of its group");
+  all(plan.change, "has another owner, mode or time");
+  all(plan.change_last, "has another owner, mode or time");
+  all(plan.remove, "should not be there");
+  for (const std::uint32_t dir : plan.remove_dirs)
+    differs(plan.dirs[dir].path, "should not be there");
+  for (const std::uint32_t dir : plan.finish)
+    if (plan.dirs[dir].exists && plan.dirs[dir].differs)
+      differs(plan.dirs[dir].path, "has another owner, mode or time");
+  result.files = live_->files_read();
+  result.bytes = live_->bytes_read();
+  result.fidelity = decode_fidelity(index_.setting(kFidelity));
+  return result;
+}
+
 void SyncRun::put_row(const Plan::Directory& dir, const DirectoryRow& row) {
   // What the index has below and the target has not, where the plan went by what is on disk.
   if (live_->differs(row.path) || !dir.exists) {

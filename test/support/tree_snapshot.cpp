@@ -24,9 +24,11 @@ using proto::Hash;
 namespace {
 
 Bytes slurp(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
+  std::ifstream in(path, std::ios::binary | std::ios::ate);
   if (!in) throw std::runtime_error("cannot read " + path);
-  return Bytes(std::istreambuf_iterator<char>(in), {});
+  Bytes bytes(static_cast<std::size_t>(in.tellg()), '\0');
+  in.seekg(0).read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  return bytes;
 }
 
 class Scan {
@@ -144,7 +146,7 @@ std::optional<Bytes> SnapshotSource::content(const Hash& hash) const {
 }
 
 void SnapshotSource::send(const Hash& hash, ByteView bytes, tree::ContentSink& sink) {
-  bytes_ += bytes.size();
+  bytes_ += std::min<std::uint64_t>(bytes.size(), fail_after_bytes);
   if (fail_after_bytes < bytes.size()) {
     sink.begin(hash);
     sink.write(bytes.substr(0, fail_after_bytes));
@@ -163,7 +165,7 @@ void SnapshotSource::send(const Hash& hash, ByteView bytes, tree::ContentSink& s
     changed.front() ^= 1;
     bytes = changed;
   }
-  constexpr std::size_t kChunk = 10'000;
+  constexpr std::size_t kChunk = 60'000;
   for (std::size_t at = 0; at < bytes.size(); at += kChunk) sink.write(bytes.substr(at, kChunk));
   sink.end();
 }

@@ -8,6 +8,8 @@
 #include "test/support/tree_snapshot.hpp"
 
 #include <filesystem>
+#include <fstream>
+#include <functional>
 #include <memory>
 
 namespace mirrorbus::test {
@@ -42,8 +44,9 @@ class Mirror {
     packs_ = std::make_unique<PackedOrigin>(top_ + "/packs");
   }
   // The next version of what is in a.
-  const TreeSnapshot& publish(bool hold = false) {
-    auto next = take_snapshot(a(), ++number_, snapshot_ ? &*snapshot_ : nullptr, hold || packs_);
+  const TreeSnapshot& publish(bool hold = false) { return publish_from(a(), hold || packs_); }
+  const TreeSnapshot& publish_from(const std::string& path, bool hold) {
+    auto next = take_snapshot(path, ++number_, snapshot_ ? &*snapshot_ : nullptr, hold);
     snapshot_ = std::move(next);
     source.add(*snapshot_);
     versions_.push_back(snapshot_->version());
@@ -55,9 +58,22 @@ class Mirror {
     return *snapshot_;
   }
   const TreeSnapshot& snapshot() const { return *snapshot_; }
+  proto::Hash last_pack() const { return versions_.back().update.pack.value().sha256; }
 
   tree::SyncResult sync(const std::optional<tree::Refusal>& accepted = {}) {
     return tree::MirrorTree(settings, index()).bring_to(versions_, source, control, accepted);
+  }
+  tree::VerifyResult verify() {
+    return tree::MirrorTree(settings, index()).verify(control);
+  }
+  tree::SyncResult repair() {
+    return tree::MirrorTree(settings, index()).repair(source, control);
+  }
+  std::string differences() const { return oracle(a(), b()); }
+  // Puts a file into the origin's tree.
+  void file(const std::string& name, const std::string& content) {
+    std::filesystem::create_directories(std::filesystem::path(a() + "/" + name).parent_path());
+    std::ofstream(a() + "/" + name, std::ios::binary) << content;
   }
   tree::SyncResult publish_and_sync() {
     publish();
@@ -71,6 +87,18 @@ class Mirror {
   std::optional<TreeSnapshot> snapshot_;
   std::unique_ptr<PackedOrigin> packs_;
   std::vector<tree::TargetVersion> versions_;
+};
+
+// Runs what a test says at the work's steps, and before each change to the file system.
+struct ScriptedProbe : tree::Probe {
+  std::function<void(Step)> on_step;
+  std::function<void(const std::string& call, const proto::Bytes& name)> on_change;
+  void step(Step step) override {
+    if (on_step) on_step(step);
+  }
+  void mutating(const char* call, const proto::Bytes& name) override {
+    if (on_change) on_change(call, name);
+  }
 };
 
 // What went wrong, for a failed check's message.
