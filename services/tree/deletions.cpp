@@ -19,12 +19,15 @@ namespace {
 
 using Visit = std::function<void(const Bytes& directory, const Entry& file)>;
 
-void each_file(const TargetNodes& nodes, const Hash& top, const Bytes& top_path,
+// `once`: only one directory of each node, which is all of the contents there are.
+void each_file(const TargetNodes& nodes, const Hash& top, const Bytes& top_path, bool once,
                const Visit& visit) {
   std::vector<std::pair<Bytes, Hash>> rest{{top_path, top}};
+  std::unordered_set<Hash> met;
   while (!rest.empty()) {
     const auto [path, id] = std::move(rest.back());
     rest.pop_back();
+    if (once && !met.insert(id).second) continue;
     const Bytes node = nodes.encoded(id);
     proto::NodeReader reader(node);
     Entry entry;
@@ -60,7 +63,7 @@ void each_gone(const TargetNodes& nodes, const Hash& from, const Hash& to, const
       if (there && now.type == EntryType::Directory)
         rest.push_back({std::move(path), old.content, now.content});
       else
-        each_file(nodes, old.content, path, visit);
+        each_file(nodes, old.content, path, false, visit);
     }
   }
 }
@@ -81,7 +84,8 @@ Deletions count_deletions(const TargetNodes& nodes, const Hash& from, const Hash
 
   std::unordered_set<Hash> lost;
   each_gone(nodes, from, to, [&](const Bytes&, const Entry& file) { lost.insert(file.content); });
-  each_file(nodes, to, {}, [&](const Bytes&, const Entry& file) { lost.erase(file.content); });
+  each_file(nodes, to, {}, true,
+            [&](const Bytes&, const Entry& file) { lost.erase(file.content); });
   deletions.files = 0;
   each_gone(nodes, from, to, [&](const Bytes& directory, const Entry& file) {
     if (!lost.contains(file.content)) return;

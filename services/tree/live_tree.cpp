@@ -119,7 +119,7 @@ OldDirectory LiveTree::observe(ByteView path, int dir, const OldDirectory* known
   const auto target_of = [target](ByteView name) { return target ? target->find(name) : nullptr; };
   const auto lost = [&](const Entry& entry) {
     if (OldDirectory::known(known->stats[was]))
-      report(join_path(path, entry.name), &entry, nullptr, {}, target_of(entry.name));
+      report(join_path(path, entry.name), &entry, nullptr, false, false, target_of(entry.name));
   };
   for (const Bytes& name : names) {
     if (!proto::valid_entry_name(name)) continue;  // our own work folder
@@ -143,7 +143,8 @@ OldDirectory LiveTree::observe(ByteView path, int dir, const OldDirectory* known
     } else {
       const Entry* wanted = target_of(name);
       observe_entry(full, dir, before, before_stat, wanted, entry, stat);
-      report(full, OldDirectory::known(before_stat) ? before : nullptr, &entry, stat, wanted);
+      report(full, OldDirectory::known(before_stat) ? before : nullptr, &entry,
+             OldDirectory::known(stat), had && st->st_ino == before_stat.ino, wanted);
     }
     bool linked = st->st_nlink > 1 && !S_ISDIR(st->st_mode);
     if (linked && trust_ == Trust::Index && stat.ino != before_stat.ino) {
@@ -205,17 +206,20 @@ void LiveTree::observe_entry(const Bytes& path, int dir, const Entry* known, con
   now.ino = 0;
 }
 
-// An edit is what is neither as it was nor as it is going to be.
-void LiveTree::report(const Bytes& path, const Entry* known, const Entry* now,
-                      const EntryStat& stat, const Entry* target) {
+// An edit is what is neither as it was nor as it is going to be. After an interrupted apply
+// metadata say nothing: they may be half set.
+void LiveTree::report(const Bytes& path, const Entry* known, const Entry* now, bool content_known,
+                      bool same_inode, const Entry* target) {
   if (trust_ == Trust::Contents || trust_ == Trust::OwnWrites) return;
+  const bool interrupted = trust_ == Trust::Nothing;
   const auto is_like = [&](const Entry* other) {
     if (!now || !other) return now == other;
     if (now->type != other->type) return false;
     if (now->type == EntryType::Directory)  // its times follow its names, which are told of
-      return now->mode == other->mode;
-    return OldDirectory::known(stat) && same_content(*now, *other) &&
-           policy_.same_metadata(*now, *other);
+      return interrupted || now->mode == other->mode;
+    if (interrupted && same_inode && other == known && now->size == other->size) return true;
+    return content_known && same_content(*now, *other) &&
+           (interrupted || policy_.same_metadata(*now, *other));
   };
   if (is_like(known) || is_like(target)) return;
   edits_.add(path, !known ? LocalEdit::Kind::Added

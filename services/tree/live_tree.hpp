@@ -82,7 +82,7 @@ class LiveTree : public OldTree {
                      const proto::Entry* target, proto::Entry& entry, EntryStat& now);
   bool content_is(int dir, const proto::Entry& entry);
   void report(const Bytes& path, const proto::Entry* known, const proto::Entry* now,
-              const EntryStat& stat, const proto::Entry* target);
+              bool content_known, bool same_inode, const proto::Entry* target);
   void remember(proto::ByteView path, const OldDirectory& directory);
 
   const Index& index_;

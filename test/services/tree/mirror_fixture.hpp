@@ -63,12 +63,8 @@ class Mirror {
   tree::SyncResult sync(const std::optional<tree::Refusal>& accepted = {}) {
     return tree::MirrorTree(settings, index()).bring_to(versions_, source, control, accepted);
   }
-  tree::VerifyResult verify() {
-    return tree::MirrorTree(settings, index()).verify(control);
-  }
-  tree::SyncResult repair() {
-    return tree::MirrorTree(settings, index()).repair(source, control);
-  }
+  tree::VerifyResult verify() { return tree::MirrorTree(settings, index()).verify(control); }
+  tree::SyncResult repair() { return tree::MirrorTree(settings, index()).repair(source, control); }
   std::string differences() const { return oracle(a(), b()); }
   // Puts a file into the origin's tree.
   void file(const std::string& name, const std::string& content) {

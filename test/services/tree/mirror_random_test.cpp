@@ -59,7 +59,7 @@ void follow(const std::string& top, std::uint64_t seed, int fold = 0) {
 
 TEST_CASE("a mirror follows random trees", "[mirror][random]") {
   const std::uint64_t first = first_seed();
-  for (std::uint64_t seed = first; seed < first + seeds(15); ++seed) {
+  for (std::uint64_t seed = first; seed < first + seeds(6); ++seed) {
     const TempDir tmp;
     CHECK_NOTHROW(follow(tmp.path(), seed));
   }
@@ -67,7 +67,7 @@ TEST_CASE("a mirror follows random trees", "[mirror][random]") {
 
 TEST_CASE("a mirror follows random trees by packs", "[mirror][random]") {
   const std::uint64_t first = first_seed();
-  for (std::uint64_t seed = first; seed < first + seeds(10); ++seed) {
+  for (std::uint64_t seed = first; seed < first + seeds(4); ++seed) {
     const TempDir tmp;
     CHECK_NOTHROW(follow(tmp.path(), seed, 1 + static_cast<int>(seed % 4)));
   }
@@ -75,7 +75,7 @@ TEST_CASE("a mirror follows random trees by packs", "[mirror][random]") {
 
 TEST_CASE("a plain user's mirror follows random trees", "[mirror][random]") {
   const std::uint64_t first = first_seed();
-  for (std::uint64_t seed = first; seed < first + seeds(10); ++seed) {
+  for (std::uint64_t seed = first; seed < first + seeds(4); ++seed) {
     const TempDir tmp;
     std::filesystem::permissions(tmp.path(), std::filesystem::perms::all);
     CHECK(as_user(kPlainUser, [&] { follow(tmp.path(), seed); }) == "");
