@@ -54,6 +54,8 @@ CREATE TABLE IF NOT EXISTS owners (
 CREATE TABLE IF NOT EXISTS links (
   key BLOB PRIMARY KEY, dev INTEGER NOT NULL, ino INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS links_by_inode ON links (dev, ino, key);
+CREATE TABLE IF NOT EXISTS garbage (
+  content BLOB PRIMARY KEY, since INTEGER NOT NULL, looked INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS seen (content BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS versions (
   number INTEGER PRIMARY KEY, record BLOB NOT NULL, root BLOB NOT NULL, pack BLOB, pack_size INTEGER,
@@ -128,7 +130,8 @@ struct Index::Impl {
   bool spoilt = false;  // an inner batch gave up: the outer one must too
 
   Impl(const std::string& file, const Options& options)
-      : db(file, {.full_sync = options.durable}) {
+      : db(file, {.read_only = options.read_only, .full_sync = options.durable}) {
+    if (options.read_only) return;
     db.exec(kTables);
     if (const auto schema = get_setting("schema"); !schema)
       set("schema", std::to_string(kSchema));
@@ -727,6 +730,37 @@ void Index::forget_versions_below(std::uint64_t number) {
   impl_->sql("DELETE FROM versions WHERE number < ?").bind(1, number).run();
   impl_->sql("DELETE FROM blobs WHERE last_version < ?").bind(1, number).run();
   batch.commit();
+}
+
+void Index::each_retained_node(const std::function<void(ByteView node)>& visit) const {
+  for (const char* text : {"SELECT node FROM directories",
+                           "SELECT node FROM pending WHERE node IS NOT NULL",
+                           "SELECT bytes FROM blobs"}) {
+    auto& s = impl_->sql(text);
+    while (s.step()) visit(s.blob(0));
+    s.reset();
+  }
+}
+
+std::uint64_t Index::garbage_since(const Hash& content, std::uint64_t now_ns) {
+  auto& s = impl_->sql(
+      "INSERT INTO garbage VALUES (?1, ?2, ?2) ON CONFLICT (content)"
+      " DO UPDATE SET looked = excluded.looked RETURNING since");
+  s.bind_blob(1, content.view()).bind(2, now_ns);
+  s.step();
+  const std::uint64_t since = s.u64(0);
+  while (s.step()) {
+  }
+  s.reset();
+  return since;
+}
+
+void Index::forget_garbage(const Hash& content) {
+  impl_->sql("DELETE FROM garbage WHERE content = ?").bind_blob(1, content.view()).run();
+}
+
+void Index::forget_garbage_before(std::uint64_t now_ns) {
+  impl_->sql("DELETE FROM garbage WHERE looked < ?").bind(1, now_ns).run();
 }
 
 std::optional<Bytes> Index::blob(const Hash& id) const {

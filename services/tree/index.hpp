@@ -63,7 +63,8 @@ struct StoredVersion {
 class Index {
  public:
   struct Options {
-    bool durable = true;  // a commit survives a power cut
+    bool durable = true;     // a commit survives a power cut
+    bool read_only = false;  // a further connection to an index that another one writes
   };
   Index(const std::string& file, const Options& options);
   explicit Index(const std::string& file) : Index(file, Options{}) {}
@@ -160,6 +161,15 @@ class Index {
   void forget_versions_below(std::uint64_t number);
   // A node, links or owners table, or tree root (by tree hash) of any version retained.
   std::optional<Bytes> blob(const Hash& id) const;
+
+  // ---- garbage: contents that no retained node names
+  // The nodes of all retained versions and of the pending layer, some more than once.
+  void each_retained_node(const std::function<void(ByteView node)>& visit) const;
+  // When this content was first found to be garbage: `now`, if it was not at the last look.
+  std::uint64_t garbage_since(const Hash& content, std::uint64_t now_ns);
+  void forget_garbage(const Hash& content);
+  // Ends a look: what it did not find is no garbage any more.
+  void forget_garbage_before(std::uint64_t now_ns);
 
  private:
   struct Impl;

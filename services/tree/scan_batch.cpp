@@ -66,7 +66,10 @@ void Scanner::Run::take_result(Job& job, const timespec& start, const timespec& 
   ++report_.files_hashed;
   report_.bytes_hashed += static_cast<std::uint64_t>(result.st.st_size);
   if (result.state == State::Hashed && s_.store_.kind() != StoreKind::None) ++report_.not_held;
-  if (result.known) index_.note_seen(result.hash);
+  // The same content at the same path is nothing to look for elsewhere.
+  const bool here = job.before && job.before->hash == result.hash;
+  if (result.known && !here && has_base_ && s_.store_.kind() != StoreKind::None)
+    index_.note_seen(result.hash);
   for (const auto& [work, at] : job.names) {
     Entry& entry = work->entries[at];
     EntryStat& stat = work->stats[at];

@@ -105,6 +105,7 @@ bool Scanner::Run::open_root() {
     full_ = true;
   }
   any_links_ = index_.any_links();
+  has_base_ = index_.root().has_value();
   now_ = fs_now();
   RootRow row;
   row.stat = now;

@@ -123,6 +123,7 @@ class Scanner::Run {
   std::map<Inode, Job*> linked_jobs_;
   std::uint64_t job_bytes_ = 0;
   bool any_links_ = false;
+  bool has_base_ = false;  // there is a committed version
 
   // Of a run over some directories: what they are now, for their parents' entries.
   std::map<Bytes, struct stat, proto::PathLess> looked_at_;

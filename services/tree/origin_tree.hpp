@@ -1,0 +1,126 @@
+// A tree that is published from this machine: finds out what changed, closes versions, keeps what
+// mirrors will ask for. Knows nothing of sockets; what it says is published by its owner.
+//
+// Blocking; one thread at a time. What throws is trouble of this machine: the work folder, the index,
+// the store, the root. What goes wrong with single entries is in the reports.
+//
+// Order of a new version, so that a crash at any point leaves the old one or the new one: pack and
+// contents are durable → the version is in the index, unannounced → its owner publishes the event →
+// mark_announced(). What is unannounced at the start is announced then; doing it twice is no harm.
+#pragma once
+
+#include "bus/base/clock.hpp"
+#include "proto/tree_update.hpp"
+#include "services/tree/content_store.hpp"
+#include "services/tree/index.hpp"
+#include "services/tree/pack_writer.hpp"
+#include "services/tree/scan.hpp"
+#include "services/tree/work_folder.hpp"
+
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace mirrorbus::tree {
+
+struct OriginSettings {
+  std::string name;        // of the tree
+  std::string path;        // of its root
+  std::string work;        // empty: WorkFolder's default
+  std::string index_file;  // empty: in the work folder
+  StoreKind store = StoreKind::Auto;
+  ScanSettings scan;
+  bool hold_on_unreadable = false;  // no version is closed while entries cannot be read
+  std::uint64_t retain_versions = 100;
+  base::Duration retain_time = std::chrono::hours(24 * 30);
+  base::Duration gc_grace = std::chrono::hours(24);
+  bool durable = true;
+};
+
+class OriginTree {
+ public:
+  explicit OriginTree(OriginSettings settings);
+  ~OriginTree();
+
+  const OriginSettings& settings() const { return settings_; }
+  const WorkFolder& work() const { return work_; }
+  const ContentStore& store() const { return store_; }
+  const Index& index() const { return index_; }
+  const std::string& index_file() const { return index_file_; }
+
+  std::optional<StoredVersion> newest() const { return index_.newest(); }
+
+  // ---- noticing
+  // Entries that could not be read at the last look are looked at again every time.
+  ScanReport scan_all(bool careful, const WorkControl& control = {});
+  ScanReport scan_some(const std::vector<Bytes>& directories, const std::vector<Bytes>& trees,
+                       const WorkControl& control = {});
+
+  // ---- closing
+  struct Closing {
+    enum class State {
+      Unchanged,  // the tree is the newest version
+      Closed,     // `version` is new, unannounced
+      NoRoot,     // the last scan found no tree: nothing is published
+      Held,       // entries cannot be read, and that holds versions back
+      Deferred,   // only directories' times differ, and the newest version is younger than a minute
+      Unready,    // no scan has been finished yet
+    };
+    State state = State::Unchanged;
+    std::optional<StoredVersion> version;
+    PackStats pack;
+    std::uint64_t changes = 0;
+  };
+  // From what scans found. `now` is the version's time. `asked`: by an operator, who gets a version for
+  // directories' times, too.
+  Closing close_version(base::WallTime now, bool asked, const WorkControl& control = {});
+
+  // ---- announcing
+  std::vector<std::uint64_t> unannounced() const { return index_.unannounced(); }
+  // `sealed`: the event as it was published; kept and handed to whoever asks.
+  void mark_announced(std::uint64_t number, ByteView sealed) {
+    index_.mark_announced(number, sealed);
+  }
+
+  // ---- history
+  // An origin that lost its state goes on after the last version anybody knows of. Only while it has
+  // no version of its own: throws std::logic_error.
+  void continue_after(const proto::VersionRecord& last);
+  // What version `number` changed, from the `skip`-th on, at most `limit`. Nothing if it, or the one
+  // before it, is not retained.
+  struct ChangePage {
+    std::vector<proto::Change> changes;
+    bool more = false;
+  };
+  std::optional<ChangePage> changes(std::uint64_t number, std::uint64_t skip,
+                                    std::size_t limit) const;
+  // Forgets versions beyond what is to be retained, and their packs.
+  void retain(base::WallTime now);
+  // Drops contents that no retained version and no open one has had for gc_grace. Goes through index
+  // and store: for a quiet hour. Returns how many.
+  std::uint64_t collect_garbage(base::WallTime now, const WorkControl& control = {});
+
+  std::string pack_path(const Hash& pack) const;
+
+ private:
+  void take_report(const ScanReport& report);
+  std::optional<Bytes> read_live(const FileRef& file) const;
+  proto::TreeId tree_id();
+
+  const OriginSettings settings_;
+  WorkFolder work_;
+  std::string index_file_;
+  std::string packs_;
+  Index index_;
+  ContentStore store_;
+  Scanner scanner_;
+  bool scanned_ = false;
+  ScanReport::Root root_ = ScanReport::Root::Present;
+  std::uint64_t kept_ = 0;           // entries that stand as they were
+  std::set<Bytes> troubled_;         // their directories
+  bool too_many_troubles_ = false;   // to look at each
+};
+
+}  // namespace mirrorbus::tree

@@ -1,0 +1,380 @@
+#include "services/tree/origin_tree.hpp"
+
+#include "services/tree/origin_content.hpp"
+#include "services/tree/pack_reader.hpp"
+#include "services/tree/tree_view.hpp"
+#include "test/services/tree/disk_tree.hpp"
+#include "test/support/temp_dir.hpp"
+
+#include <catch2/catch.hpp>
+
+#include <fcntl.h>
+
+using namespace mirrorbus;
+using namespace mirrorbus::tree;
+using State = OriginTree::Closing::State;
+using test::DiskTree;
+using test::TempDir;
+
+namespace {
+
+struct Fixture {
+  TempDir tmp;
+  OriginSettings settings;
+  std::unique_ptr<OriginTree> origin;
+  base::WallTime now = base::from_ns(1'790'000'000'000'000'000);
+
+  explicit Fixture(StoreKind store = StoreKind::Hardlink) {
+    settings.name = "t";
+    settings.path = tmp / "tree";
+    settings.store = store;
+    settings.durable = false;
+    settings.scan.settle = std::chrono::nanoseconds(0);
+    std::filesystem::create_directory(settings.path);
+  }
+  void open() {
+    origin.reset();
+    origin = std::make_unique<OriginTree>(settings);
+  }
+  std::string at(const std::string& path) const { return settings.path + "/" + path; }
+  // As rsync does it: a new inode.
+  void write(const std::string& path, std::string_view content) const {
+    std::filesystem::create_directories(std::filesystem::path(at(path)).parent_path());
+    std::ofstream(at("new.tmp"), std::ios::binary) << content;
+    std::filesystem::rename(at("new.tmp"), at(path));
+  }
+  OriginTree::Closing close(bool asked = true) {
+    if (!origin) open();
+    origin->scan_all(false);
+    now += std::chrono::seconds(1);
+    return origin->close_version(now, asked);
+  }
+  StoredVersion closed() {
+    const auto closing = close();
+    REQUIRE(closing.state == State::Closed);
+    return *closing.version;
+  }
+  std::string pack(const StoredVersion& v) const {
+    std::ifstream in(origin->pack_path(v.pack->sha256), std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
+  }
+};
+
+std::string text(std::size_t size) {
+  std::string out;
+  for (int i = 0; out.size() < size; ++i) out += "line " + std::to_string(i * 7919 % 1000) + "\n";
+  out.resize(size);
+  return out;
+}
+
+// Follows a version from the one before it, with nothing but its pack and the files of the old tree.
+std::map<Hash, Bytes> follow(const Fixture& f, const std::optional<StoredVersion>& before,
+                             const StoredVersion& v, const std::map<Hash, Bytes>& contents) {
+  const Index& index = f.origin->index();
+  TreeView base;
+  if (before)
+    base = TreeView([&](const Hash& id) { return index.blob(id); }, before->root,
+                    index.blob(before->root.links).value(), index.blob(before->root.owners).value());
+  auto reader = PackReader::open(PackBytes(f.pack(v)), &*v.pack);
+  REQUIRE(reader);
+  std::size_t nodes = 0;
+  REQUIRE(reader->read_nodes(base, v.record.tree_hash,
+                             [&](const Bytes&, const Hash& id, const Bytes& node) {
+                               CHECK(index.blob(id) == node);
+                               ++nodes;
+                             }));
+  std::map<Hash, Bytes> made;
+  for (std::size_t i = 0; i < reader->groups().size(); ++i)
+    REQUIRE(reader->read_group(
+        i,
+        [&](const FileRef& file) -> std::optional<Bytes> {
+          const auto it = contents.find(file.hash);
+          if (it == contents.end()) return std::nullopt;
+          return it->second;
+        },
+        [&](const PackTarget& t, ByteView bytes) { made[t.file.hash] = bytes; }));
+  return made;
+}
+
+}  // namespace
+
+TEST_CASE("a tree becomes versions", "[origin]") {
+  Fixture f(GENERATE(StoreKind::Hardlink, StoreKind::Copy, StoreKind::None));
+  const std::string old = text(200'000);
+  f.write("dir/changes", old);
+  f.write("dir/stays", "stays");
+  f.write("moves/x", "moved");
+  std::filesystem::create_hard_link(f.at("dir/stays"), f.at("twin"));
+
+  const StoredVersion first = f.closed();
+  CHECK(first.record.number == 1);
+  CHECK(first.record.parent.is_zero());
+  CHECK_FALSE(first.record.tree.is_zero());
+  CHECK_FALSE(first.announced);
+  const auto update = proto::decode_update(first.body);
+  REQUIRE(update);
+  CHECK(update->record == first.record);
+  CHECK(update->pack == first.pack);
+  CHECK(update->changes_total == 3);
+  CHECK(update->inline_pack == f.pack(first));
+  const DiskTree disk(f.settings.path);
+  CHECK(first.root.entry == disk.root);
+  CHECK(first.record.counts == disk.counts);
+  CHECK(f.origin->index().blob(first.root.links) == proto::encode_links(disk.links));
+  const auto owners = proto::decode_owners(f.origin->index().blob(first.root.owners).value());
+  REQUIRE(owners);
+  if (::geteuid() == 0) CHECK(owners->users.at(0) == "root");
+  CHECK(follow(f, std::nullopt, first, {}).empty());
+
+  std::string changed = old;
+  changed.replace(1000, 4, "CHNG");
+  f.write("dir/changes", changed);
+  f.write("small", "small");
+  std::filesystem::rename(f.at("moves"), f.at("moved"));
+  const StoredVersion second = f.closed();
+  CHECK(second.record.number == 2);
+  CHECK(second.record.parent == proto::version_hash(first.record));
+  CHECK(second.record.tree == first.record.tree);
+  CHECK(second.root.entry == DiskTree(f.settings.path).root);
+  const auto made = follow(f, first, second, {{proto::sha256(old), old}});
+  CHECK(made.contains(proto::sha256("small")));
+  if (f.settings.store != StoreKind::None) {
+    CHECK(made.at(proto::sha256(changed)) == changed);
+    CHECK(second.pack->size < 1500);
+  }
+  const auto body = proto::decode_update(second.body);
+  CHECK(body->changes == std::vector<proto::Change>{
+                             {proto::ChangeOp::Change, "dir/changes", ""},
+                             {proto::ChangeOp::Move, "moves", "moved"},
+                             {proto::ChangeOp::Add, "small", ""}});
+}
+
+TEST_CASE("what was closed and not announced is announced after a restart", "[origin]") {
+  Fixture f;
+  f.write("a", "1");
+  const StoredVersion first = f.closed();
+  CHECK(f.close().state == State::Unchanged);
+  CHECK(f.close().version->record.number == 1);
+  f.open();
+  CHECK(f.origin->unannounced() == std::vector<std::uint64_t>{1});
+  CHECK(f.origin->newest()->body == first.body);
+  CHECK(f.origin->close_version(f.now, true).state == State::Unready);
+  f.origin->mark_announced(1, "sealed event");
+  f.open();
+  CHECK(f.origin->unannounced().empty());
+  CHECK(f.origin->newest()->sealed == "sealed event");
+  CHECK(f.close().state == State::Unchanged);
+}
+
+TEST_CASE("an old state again is a new version with an old tree hash", "[origin]") {
+  Fixture f;
+  const auto time = [&](long s) {
+    const timespec t[2] = {{s, 0}, {s, 0}};
+    for (const char* path : {"a", ""})
+      REQUIRE(::utimensat(AT_FDCWD, f.at(path).c_str(), t, 0) == 0);
+  };
+  f.write("a", "1");
+  time(1000);
+  const auto first = f.closed();
+  f.write("a", "2");
+  time(2000);
+  const auto second = f.closed();
+  f.write("a", "1");
+  time(1000);
+  const auto third = f.closed();
+  CHECK(third.record.number == 3);
+  CHECK(third.record.tree_hash == first.record.tree_hash);
+  CHECK(third.record.tree_hash != second.record.tree_hash);
+  CHECK(proto::version_hash(third.record) != proto::version_hash(first.record));
+}
+
+TEST_CASE("hard links alone are a version", "[origin]") {
+  Fixture f;
+  f.write("a", "same");
+  std::filesystem::create_hard_link(f.at("a"), f.at("b"));
+  f.closed();
+  // Two inodes with all the metadata of the one.
+  struct stat st;
+  REQUIRE(::lstat(f.at("a").c_str(), &st) == 0);
+  struct stat root;
+  REQUIRE(::lstat(f.settings.path.c_str(), &root) == 0);
+  f.write("b", "same");
+  const timespec t[2] = {st.st_atim, st.st_mtim};
+  REQUIRE(::utimensat(AT_FDCWD, f.at("b").c_str(), t, 0) == 0);
+  const timespec r[2] = {root.st_atim, root.st_mtim};
+  REQUIRE(::utimensat(AT_FDCWD, f.settings.path.c_str(), r, 0) == 0);
+  const auto second = f.closed();
+  CHECK(f.origin->index().blob(second.root.links) == proto::encode_links({}));
+  CHECK(follow(f, f.origin->index().version(1), second, {}).empty());
+}
+
+TEST_CASE("directories' times alone wait a minute", "[origin]") {
+  Fixture f;
+  f.write("d/x", "1");
+  f.closed();
+  const timespec t[2] = {{5, 0}, {5, 0}};
+  REQUIRE(::utimensat(AT_FDCWD, f.at("d").c_str(), t, 0) == 0);
+  CHECK(f.close(false).state == State::Deferred);
+  f.now += std::chrono::minutes(1);
+  CHECK(f.close(false).state == State::Closed);
+  REQUIRE(::utimensat(AT_FDCWD, f.settings.path.c_str(), t, 0) == 0);
+  CHECK(f.close(true).state == State::Closed);
+}
+
+TEST_CASE("no root, no version", "[origin]") {
+  Fixture f;
+  f.write("d/x", "1");
+  const auto first = f.closed();
+  std::filesystem::rename(f.settings.path, f.tmp / "away");
+  CHECK(f.close().state == State::NoRoot);
+  std::filesystem::create_directory(f.settings.path);
+  CHECK(f.close().state == State::NoRoot);
+  std::filesystem::remove(f.settings.path);
+  std::filesystem::rename(f.tmp / "away", f.settings.path);
+  const auto again = f.close();
+  CHECK(again.state == State::Unchanged);
+  CHECK(again.version->record.tree_hash == first.record.tree_hash);
+}
+
+TEST_CASE("what changed can be paged through", "[origin]") {
+  Fixture f;
+  f.write("seed", "x");
+  f.closed();
+  for (int i = 100; i < 400; ++i) f.write("d/" + std::to_string(i), std::to_string(i));
+  f.write("d2/x", "1");
+  f.closed();
+  for (int i = 100; i < 400; ++i) f.write("d/" + std::to_string(i), std::to_string(i) + "!");
+  const auto third = f.closed();
+  const auto update = proto::decode_update(third.body);
+  CHECK(update->changes.size() == 256);
+  CHECK(update->changes_total == 301);  // and the root's own time
+  CHECK(update->changes_more);
+  std::vector<proto::Change> all;
+  for (bool more = true; more;) {
+    const auto page = f.origin->changes(3, all.size(), 100);
+    REQUIRE(page);
+    all.insert(all.end(), page->changes.begin(), page->changes.end());
+    more = page->more;
+  }
+  CHECK(all.size() == 301);
+  CHECK(std::equal(update->changes.begin(), update->changes.end(), all.begin()));
+  CHECK(f.origin->changes(1, 0, 10)->changes.size() == 1);
+  CHECK_FALSE(f.origin->changes(4, 0, 10));
+}
+
+TEST_CASE("old versions, packs and contents go when their time has come", "[origin]") {
+  Fixture f;
+  f.settings.retain_versions = 2;
+  f.write("f", "content 0");
+  f.write("stays", "stays");
+  std::vector<StoredVersion> versions{f.closed()};
+  for (int i = 1; i < 4; ++i) {
+    f.write("f", "content " + std::to_string(i));
+    versions.push_back(f.closed());
+  }
+  f.origin->retain(f.now);
+  CHECK(f.origin->index().version_numbers().size() == 4);  // none is announced
+  for (const auto& v : versions) f.origin->mark_announced(v.record.number, "s");
+  f.origin->retain(f.now);
+  CHECK(f.origin->index().version_numbers() == std::vector<std::uint64_t>{3, 4});
+  CHECK_FALSE(std::filesystem::exists(f.origin->pack_path(versions[1].pack->sha256)));
+  CHECK(std::filesystem::exists(f.origin->pack_path(versions[3].pack->sha256)));
+
+  const auto held = [&](const std::string& content) {
+    return f.origin->store().has(proto::sha256(content));
+  };
+  CHECK(f.origin->collect_garbage(f.now) == 0);  // the grace begins
+  f.now += std::chrono::hours(23);
+  CHECK(f.origin->collect_garbage(f.now) == 0);
+  f.write("again", "content 1");  // no longer garbage
+  f.origin->scan_all(false);
+  f.now += std::chrono::hours(2);
+  CHECK(f.origin->collect_garbage(f.now) == 1);
+  CHECK_FALSE(held("content 0"));
+  CHECK(held("content 1"));
+  CHECK(held("content 2"));
+  CHECK(held("content 3"));
+  CHECK(held("stays"));
+
+  f.settings.retain_versions = 100;
+  f.settings.retain_time = std::chrono::hours(1);
+  f.open();
+  f.origin->retain(f.now);
+  CHECK(f.origin->index().version_numbers() == std::vector<std::uint64_t>{4});
+}
+
+TEST_CASE("an origin that lost its state goes on where it was", "[origin]") {
+  Fixture f;
+  f.write("f", "1");
+  const auto first = f.closed();
+  CHECK_THROWS_AS(f.origin->continue_after(first.record), std::logic_error);
+  f.write("f", "2");
+  const auto second = f.closed();
+  f.origin.reset();
+  std::filesystem::remove_all(f.tmp / ".mirrorbus-t");
+  f.open();
+  f.origin->continue_after(second.record);
+  const auto next = f.closed();
+  CHECK(next.record.number == 3);
+  CHECK(next.record.tree == first.record.tree);
+  CHECK(next.record.parent == proto::version_hash(second.record));
+  CHECK(next.record.tree_hash == second.record.tree_hash);
+}
+
+TEST_CASE("what is handed out is what it is called", "[origin]") {
+  Fixture f(GENERATE(StoreKind::Hardlink, StoreKind::Copy, StoreKind::None));
+  const std::string large(5'000'000, 'l');
+  f.write("small", "small");
+  f.write("large", large);
+  f.write("old", "old content");
+  const auto first = f.closed();
+  f.write("old", "new content");
+  const auto second = f.closed();
+  OriginContent content(f.origin->index_file(), f.origin->work().path(), f.settings.path);
+
+  const auto read = [&](const std::string& wanted) -> std::string {
+    const auto file = content.object(proto::sha256(wanted));
+    if (!file) return "gone";
+    std::string bytes(file->size(), '\0');
+    REQUIRE(::pread(file->fd.get(), bytes.data(), bytes.size(), 0) ==
+            static_cast<ssize_t>(bytes.size()));
+    return file->unchanged() ? bytes : "moved";
+  };
+  CHECK(read("small") == "small");
+  CHECK(read("small") == "small");
+  CHECK(read(large) == large);
+  CHECK(read("new content") == "new content");
+  CHECK(read("old content") == (f.settings.store == StoreKind::None ? "gone" : "old content"));
+  CHECK(read("never there") == "gone");
+  CHECK(content.pack(second.pack->sha256)->size() == second.pack->size);
+  CHECK_FALSE(content.pack(proto::sha256("?")));
+  CHECK(content.node(first.record.tree_hash));
+  CHECK(content.node(first.root.entry.content));
+
+  // Written in place, behind our back: what is left is gone, not wrong.
+  ::usleep(20'000);
+  for (const char* path : {"small", "large"}) {
+    const base::Fd fd(::open(f.at(path).c_str(), O_WRONLY));
+    REQUIRE(::pwrite(fd.get(), "X", 1, 1) == 1);
+  }
+  const bool linked = f.settings.store != StoreKind::Copy;
+  CHECK(read("small") == (linked ? "gone" : "small"));
+  CHECK(read(large) == (linked ? "gone" : large));
+}
+
+TEST_CASE("a pack does not wait for what changes meanwhile", "[origin]") {
+  Fixture f(StoreKind::None);
+  f.write("f", "small content");
+  f.closed();
+  f.write("g", "another");
+  f.write("h", "third");
+  f.origin->scan_all(false);
+  f.write("g", "changed again before the pack was made");
+  f.now += std::chrono::seconds(1);
+  const auto closing = f.origin->close_version(f.now, true);
+  REQUIRE(closing.state == State::Closed);
+  CHECK(closing.pack.left_out == 1);
+  const auto made = follow(f, f.origin->index().version(1), *closing.version, {});
+  CHECK(made.contains(proto::sha256("third")));
+  CHECK_FALSE(made.contains(proto::sha256("another")));
+}
