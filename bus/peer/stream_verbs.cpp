@@ -49,7 +49,7 @@ proto::Answer StreamVerbs::info(const proto::Request& request) {
 
 proto::Answer StreamVerbs::credential(const proto::Request& request) {
   proto::Answer answer;
-  if (const proto::Value* id = request.args.find("id")) {
+  if (const proto::Value* id = request.args.find("credential")) {
     if (!id->as_hash()) return refused(proto::Reject::WrongType);
     const auto sealed = journal_.credential(*id->as_hash());
     if (!sealed) return refused(proto::Reject::NotHeld);

@@ -242,8 +242,12 @@ void SubscriberCore::walk_epochs(Stream& stream,
                                  const std::vector<const proto::Credential*>& serial_zeros,
                                  base::Now now) {
   const std::uint64_t target = stream.unknown_epoch;
-  for (const proto::Credential* first : serial_zeros)
-    if (first->epoch > stream.epoch && first->epoch <= target) enter_epoch(stream, *first, now);
+  for (const proto::Credential* first : serial_zeros) {
+    if (first->epoch <= stream.epoch || first->epoch > target) continue;
+    // One in between is missing or not (yet) believed: its end is not known.
+    if (first->pin.epoch > stream.epoch) break;
+    enter_epoch(stream, *first, now);
+  }
   if (stream.epoch >= target) stream.unknown_epoch = 0;
 }
 
@@ -256,7 +260,7 @@ void SubscriberCore::fetch_credential(const proto::Hash& id, const proto::Hash& 
   fetched_[id] = last_now_.mono;
   const std::uint64_t question = next_question_++;
   fetching_[id] = question;
-  actions_.ask({question, stream, 0, "credential", {{"id", id}}});
+  actions_.ask({question, stream, 0, "credential", {{"credential", id}}});
 }
 
 void SubscriberCore::set_policy(trust::Policy policy, base::Now now) {
@@ -526,6 +530,8 @@ void SubscriberCore::skip_unknown_epochs(Stream& stream) {
   stream.tracker->rewind(pin.last_seq);
   stream.ends.clear();
   stream.headers.clear();
+  stream.equivocated = false;
+  stream.sealed_header.clear();
   stream.epoch = stream.unknown_epoch;
   stream.serial = newest->credential.serial;
   stream.serial_from = 0;
@@ -690,8 +696,19 @@ void SubscriberCore::replayed(Stream& stream, const proto::Answer& answer, base:
   if (const Refusal why = check_rows(stream, rows, headers, now)) return refuse(*why);
 
   const std::uint64_t before = tracker.position();
+  if (fields->oldest > before + 1) {
+    // It no longer has the beginning. If that is the publisher's word, a head will say so.
+    stream.hole_to = fields->oldest - 1;
+    return failed(stream, 0, now);
+  }
   std::uint64_t hole = 0;
+  std::uint64_t through = fields->through;
   for (std::size_t i = 0; i < rows.size() && hole == 0; ++i) {
+    // How an epoch begins is for its first credential to say; what is in it comes after that.
+    if (headers[i].epoch > stream.epoch) {
+      through = std::min(through, headers[i].first_seq - 1);
+      break;
+    }
     KnownCredential* known = book_.find(headers[i].credential);
     for (std::size_t k = 0; k < rows[i].items.size(); ++k) {
       const auto& [topic, bytes] = rows[i].items[k];
@@ -717,10 +734,10 @@ void SubscriberCore::replayed(Stream& stream, const proto::Answer& answer, base:
     }
   }
   // A whole stream has no numbers without an event, whatever the answer claims.
-  if (hole == 0 && stream.whole && tracker.position() < std::min(fields->through, tracker.wanted()))
-    hole = std::min(fields->through, tracker.wanted());
+  if (hole == 0 && stream.whole && tracker.position() < std::min(through, tracker.wanted()))
+    hole = std::min(through, tracker.wanted());
   if (hole == 0) {
-    tracker.advance(std::min(fields->through, tracker.wanted()));
+    tracker.advance(std::min(through, tracker.wanted()));
     stream.attempt = 0;
     stream.not_before = {};
     stream.hole_to = 0;

@@ -66,6 +66,8 @@ class Publisher {
     peer::PublisherOptions options;
     options.base = kBase;
     core_ = std::make_unique<peer::PublisherCore>(options, id_, tail, epoch);
+    top_epoch_ = std::max(top_epoch_, epoch);
+    if (getenv("TRACE")) fmt::print("{} {} starts epoch {} after {}:{}\n", world_.time().time_since_epoch()/1ms, name_.publisher, epoch, tail.epoch, tail.last_seq);
     serial_ = 0;
     renew(tail.last_seq == 0 && fresh_disk_);
     fresh_disk_ = false;
@@ -121,7 +123,6 @@ class Publisher {
     if (disk_->rows.empty()) return;
     auto old = std::make_unique<Disk>();
     const std::size_t keep = world_.below(disk_->rows.size());
-    const std::uint64_t top = disk_->credentials.back().first.epoch;
     for (std::size_t i = 0; i < keep; ++i) {
       old->journal.append({&disk_->rows[i], 1});
       old->rows.push_back(disk_->rows[i]);
@@ -135,7 +136,7 @@ class Publisher {
     const Key last = keep == 0 ? Key{} : Key{disk_->rows[keep - 1].epoch, disk_->rows[keep - 1].last_seq};
     acknowledged.erase(acknowledged.upper_bound(last), acknowledged.end());
     // Epochs are at least the time in milliseconds: a copy's next one is still above all there were.
-    old->journal.begin_epoch(top);
+    old->journal.begin_epoch(top_epoch_);
     disk_ = std::move(old);
     fresh_disk_ = keep == 0;
   }
@@ -203,6 +204,7 @@ class Publisher {
   proto::Hash id_;
   std::unique_ptr<Disk> disk_;
   bool fresh_disk_ = true;
+  std::uint64_t top_epoch_ = 0;
   std::unique_ptr<peer::PublisherCore> core_;
   std::uint32_t serial_ = 0;
   proto::Bytes sealed_;
@@ -326,6 +328,7 @@ class Subscriber final : public peer::SubscriberActions {
         if (!delivered && !filtered && !denied && !lost)
           fail(fmt::format("{} {}:{} ({}) silently lost to '{}'", publisher->name().publisher, key.first, key.second, topic, core_->prefix()));
       }
+      if (getenv("TRACE")) for (std::size_t i=0;i<128;++i) { if (core_->counts().refused[i]) fmt::print("refused {} {}\n", to_string(proto::Reject(i)), core_->counts().refused[i]); }
       for (const auto& info : core_->streams(world_.now()))
         if (info.id == publisher->id() && publisher->alive() && info.state != peer::StreamState::Current)
           fail(fmt::format("{} is still {} at {} of {}", info.name.publisher, peer::to_string(info.state), info.position, info.wanted));
