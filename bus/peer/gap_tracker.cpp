@@ -14,10 +14,13 @@ void GapTracker::hold(std::uint64_t seq, HeldEvent event) {
   held_.emplace(seq, std::move(event));
 }
 
-std::optional<std::pair<std::uint64_t, HeldEvent>> GapTracker::take_ready() {
+std::optional<std::pair<std::uint64_t, HeldEvent>> GapTracker::take_ready(
+    std::uint64_t epoch) {
   while (!held_.empty()) {
     const auto first = held_.begin();
-    if (first->first > position_ && !in_order(first->second.previous)) return std::nullopt;
+    if (first->first > position_ &&
+        (!in_order(first->second.previous) || first->second.epoch > epoch))
+      return std::nullopt;
     held_bytes_ -= first->second.cost();
     auto node = held_.extract(first);
     if (node.key() > position_) return std::pair(node.key(), std::move(node.mapped()));

@@ -46,8 +46,8 @@ class GapTracker {
   }
   // Keeps an event for later, or only remembers that it is wanted if there is no room.
   void hold(std::uint64_t seq, HeldEvent event);
-  // The next held event that is in order now.
-  std::optional<std::pair<std::uint64_t, HeldEvent>> take_ready();
+  // The next held event that is in order now, if it is of this epoch or an earlier one.
+  std::optional<std::pair<std::uint64_t, HeldEvent>> take_ready(std::uint64_t epoch);
 
   // An epoch ended at `last`: what is held of it beyond that is not part of its history.
   void end_epoch(std::uint64_t epoch, std::uint64_t last);

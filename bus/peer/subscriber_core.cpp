@@ -187,7 +187,10 @@ void SubscriberCore::installed(KnownCredential& known, base::Now now) {
       stream->newest = known.id;
     return;
   }
-  stream->newest = known.id;
+  if (const KnownCredential* newest = book_.find(stream->newest);
+      !newest || std::pair(newest->credential.epoch, newest->credential.serial) <
+                     std::pair(credential.epoch, credential.serial))
+    stream->newest = known.id;
   if (!stream->tracker || stream->epoch == 0) {
     // Nothing was consumed of an earlier epoch.
     stream->epoch = credential.epoch;
@@ -200,7 +203,7 @@ void SubscriberCore::installed(KnownCredential& known, base::Now now) {
     return;
   }
   // Epochs lie between that may each have been rewound: their first credentials say.
-  stream->unknown_epoch = credential.epoch;
+  stream->unknown_epoch = std::max(stream->unknown_epoch, credential.epoch);
   pursue(*stream, now);
 }
 
@@ -308,7 +311,7 @@ SubscriberCore::Refusal SubscriberCore::event(proto::ByteView bytes, base::Now n
   }
   stream->whole |= event->base_segments >= prefix_depth_;
   const std::uint64_t previous = event->previous(prefix_depth_);
-  if (tracker.in_order(previous) && stream->unknown_epoch == 0) {
+  if (tracker.in_order(previous) && stream->header.epoch == stream->epoch) {
     consume(*stream, event->seq, event->time_ns, *stream->sealer, frame->topic, event->body);
     if (tracker.held() > 0) drain(*stream);
     return std::nullopt;
@@ -479,8 +482,7 @@ void SubscriberCore::consume(Stream& stream, std::uint64_t seq, std::uint64_t ti
 }
 
 void SubscriberCore::drain(Stream& stream) {
-  if (stream.unknown_epoch != 0) return;
-  while (auto next = stream.tracker->take_ready()) {
+  while (auto next = stream.tracker->take_ready(stream.epoch)) {
     KnownCredential* known = book_.find(next->second.credential);
     if (!known || known->state != KnownCredential::State::Good) {
       stream.tracker->want(next->first);  // revoked or forgotten since: replay judges it anew

@@ -253,7 +253,7 @@ class Subscriber final : public peer::SubscriberActions {
     const Key key{event.epoch, event.seq};
     Seen& seen = seen_[event.stream_id];
     close_open_gap(seen, key);
-    if (getenv("TRACE")) fmt::print("{} deliver {} {}\n", world_.time().time_since_epoch()/1ms, event.epoch, event.seq);
+    if (getenv("TRACE")) fmt::print("{} {} {} deliver {} {}\n", (void*)this, event.stream.publisher, world_.time().time_since_epoch()/1ms, event.epoch, event.seq);
     if (!seen.this_life.insert(key).second)
       fail(fmt::format("{} {}:{} delivered twice in one life", event.stream.publisher, key.first, key.second));
     if (key <= seen.last) fail(fmt::format("{} {}:{} out of order after {}:{}", event.stream.publisher, key.first, key.second, seen.last.first, seen.last.second));
@@ -263,7 +263,7 @@ class Subscriber final : public peer::SubscriberActions {
   }
 
   void gap(const peer::Gap& gap) override {
-    if (getenv("TRACE")) fmt::print("{} gap {} {}:{}-{} {}\n", world_.time().time_since_epoch()/1ms, gap.stream.publisher, gap.epoch, gap.from, gap.to.value_or(0), peer::to_string(gap.reason));
+    if (getenv("TRACE")) fmt::print("{} {} gap {} {}:{}-{} {}\n", (void*)this, world_.time().time_since_epoch()/1ms, gap.stream.publisher, gap.epoch, gap.from, gap.to.value_or(0), peer::to_string(gap.reason));
     Seen& seen = seen_[gap.stream.id()];
     close_open_gap(seen, {gap.epoch, gap.from});
     seen.gaps.push_back({{gap.epoch, gap.from}, gap.to ? Key{gap.epoch, *gap.to} : kOpen});
@@ -282,7 +282,7 @@ class Subscriber final : public peer::SubscriberActions {
   }
 
   void ask(const peer::Question& question) override {
-    if (getenv("TRACE")) fmt::print("{} ask {} {}\n", world_.time().time_since_epoch()/1ms, question.verb, proto::to_json(question.args));
+    if (getenv("TRACE")) fmt::print("{} {} ask {} {}\n", (void*)this, world_.time().time_since_epoch()/1ms, question.verb, proto::to_json(question.args));
     proto::Request request{question.id, question.verb, question.args};
     const proto::Bytes bytes = proto::encode_request(request);
     // The stream's own publisher, or anyone if the stream is not known.
