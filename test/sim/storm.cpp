@@ -67,7 +67,6 @@ class Publisher {
     options.base = kBase;
     core_ = std::make_unique<peer::PublisherCore>(options, id_, tail, epoch);
     top_epoch_ = std::max(top_epoch_, epoch);
-    if (getenv("TRACE")) fmt::print("{} {} starts epoch {} after {}:{}\n", world_.time().time_since_epoch()/1ms, name_.publisher, epoch, tail.epoch, tail.last_seq);
     serial_ = 0;
     renew(tail.last_seq == 0 && fresh_disk_);
     fresh_disk_ = false;
@@ -245,7 +244,6 @@ class Subscriber final : public peer::SubscriberActions {
 
   // Goes on from the last saved cursor; what came since then may come again.
   void restart() {
-    if (getenv("TRACE")) fmt::print("{} restart\n", world_.time().time_since_epoch()/1ms);
     start();
   }
 
@@ -253,7 +251,6 @@ class Subscriber final : public peer::SubscriberActions {
     const Key key{event.epoch, event.seq};
     Seen& seen = seen_[event.stream_id];
     close_open_gap(seen, key);
-    if (getenv("TRACE")) fmt::print("{} {} {} deliver {} {}\n", (void*)this, event.stream.publisher, world_.time().time_since_epoch()/1ms, event.epoch, event.seq);
     if (!seen.this_life.insert(key).second)
       fail(fmt::format("{} {}:{} delivered twice in one life", event.stream.publisher, key.first, key.second));
     if (key <= seen.last) fail(fmt::format("{} {}:{} out of order after {}:{}", event.stream.publisher, key.first, key.second, seen.last.first, seen.last.second));
@@ -263,7 +260,6 @@ class Subscriber final : public peer::SubscriberActions {
   }
 
   void gap(const peer::Gap& gap) override {
-    if (getenv("TRACE")) fmt::print("{} {} gap {} {}:{}-{} {}\n", (void*)this, world_.time().time_since_epoch()/1ms, gap.stream.publisher, gap.epoch, gap.from, gap.to.value_or(0), peer::to_string(gap.reason));
     Seen& seen = seen_[gap.stream.id()];
     close_open_gap(seen, {gap.epoch, gap.from});
     seen.gaps.push_back({{gap.epoch, gap.from}, gap.to ? Key{gap.epoch, *gap.to} : kOpen});
@@ -282,7 +278,6 @@ class Subscriber final : public peer::SubscriberActions {
   }
 
   void ask(const peer::Question& question) override {
-    if (getenv("TRACE")) fmt::print("{} {} ask {} {}\n", (void*)this, world_.time().time_since_epoch()/1ms, question.verb, proto::to_json(question.args));
     proto::Request request{question.id, question.verb, question.args};
     const proto::Bytes bytes = proto::encode_request(request);
     // The stream's own publisher, or anyone if the stream is not known.
@@ -328,8 +323,7 @@ class Subscriber final : public peer::SubscriberActions {
         if (!delivered && !filtered && !denied && !lost)
           fail(fmt::format("{} {}:{} ({}) silently lost to '{}'", publisher->name().publisher, key.first, key.second, topic, core_->prefix()));
       }
-      if (getenv("TRACE")) for (std::size_t i=0;i<128;++i) { if (core_->counts().refused[i]) fmt::print("refused {} {}\n", to_string(proto::Reject(i)), core_->counts().refused[i]); }
-      for (const auto& info : core_->streams(world_.now()))
+        for (const auto& info : core_->streams(world_.now()))
         if (info.id == publisher->id() && publisher->alive() && info.state != peer::StreamState::Current)
           fail(fmt::format("{} is still {} at {} of {}", info.name.publisher, peer::to_string(info.state), info.position, info.wanted));
     }
@@ -381,8 +375,7 @@ class Subscriber final : public peer::SubscriberActions {
 
   void save_cursor() {
     world_.at(1s, [this] {
-      if (getenv("TRACE")) for (auto& [id,c]: cursors_) fmt::print("{} cursor {} {} {}\n", world_.time().time_since_epoch()/1ms, c.epoch, c.position_epoch, c.position);
-      cursors_ = core_->cursors();
+        cursors_ = core_->cursors();
       save_cursor();
     });
   }
@@ -494,7 +487,8 @@ Report run_storm(std::uint64_t seed) {
     subscriber->drop = 0;
     subscriber->partitioned = false;
   }
-  world.run_until(storm_end + 3 * kGapAfter);
+  // Gaps are given up one after another, each only after its time.
+  world.run_until(storm_end + 8 * kGapAfter);
 
   Report report;
   for (auto& publisher : publishers) {
