@@ -102,7 +102,7 @@ void MirrorDaemon::add_trees(const Settings& settings) {
                             daemon_.settings().bus.base(), daemon_.settings().bus.state};
   for (const TreeSettings& tree : settings) {
     if (tree.role == TreeSettings::Role::Origin) {
-      auto origin = std::make_unique<OriginRole>(context, tree, *content_);
+      auto origin = std::make_unique<OriginRole>(context, tree, [this] { return content_->bytes_sent(); });
       content_->add(origin->holder());
       trees_.push_back(std::move(origin));
     } else {

@@ -462,24 +462,13 @@ void MirrorRole::sealed(std::uint64_t number, peer::ServeReply reply) {
 
 void MirrorRole::versions(peer::ControlReply reply) {
   if (!engine_) return reply.fail("the tree is still being opened");
-  worker_.submit(
-      [this] {
-        proto::Array list;
-        for (const std::uint64_t number : engine_->index.version_numbers())
-          if (const auto version = engine_->index.version(number))
-            list.push_back(proto::Map{{"number", number},
-                                      {"tree_hash", to_hex(version->record.tree_hash)},
-                                      {"time_ns", version->record.time_ns},
-                                      {"entries", version->record.counts.entries},
-                                      {"bytes", version->record.counts.bytes}});
-        return list;
-      },
-      [reply = std::move(reply)](base::Outcome<proto::Array> list) mutable {
-        if (list)
-          reply(proto::Value(std::move(*list)));
-        else
-          reply.fail(what_failed(list.error()));
-      });
+  worker_.submit([this] { return version_list(engine_->index); },
+                 [reply = std::move(reply)](base::Outcome<proto::Value> list) mutable {
+                   if (list)
+                     reply(std::move(*list));
+                   else
+                     reply.fail(what_failed(list.error()));
+                 });
 }
 
 void MirrorRole::verify(bool repair, peer::ControlReply reply) {

@@ -40,6 +40,18 @@ void TreeRole::committed(std::uint64_t number) {
     waiting_.extract(waiting_.begin()).mapped()(proto::Value(number));
 }
 
+proto::Value version_list(const tree::Index& index) {
+  proto::Array list;
+  for (const std::uint64_t number : index.version_numbers())
+    if (const auto version = index.version(number))
+      list.push_back(proto::Map{{"number", number},
+                                {"tree_hash", to_hex(version->record.tree_hash)},
+                                {"time_ns", version->record.time_ns},
+                                {"entries", version->record.counts.entries},
+                                {"bytes", version->record.counts.bytes}});
+  return list;
+}
+
 std::string what_failed(const std::exception_ptr& error) {
   try {
     std::rethrow_exception(error);

@@ -10,6 +10,7 @@
 #include "bus/peer/subscriber.hpp"
 #include "proto/tree_update.hpp"
 #include "services/mirror/tree_settings.hpp"
+#include "services/tree/index.hpp"
 
 #include <cstdint>
 #include <map>
@@ -97,6 +98,8 @@ class TreeRole {
   std::multimap<std::uint64_t, peer::ControlReply> waiting_;  // by the version waited for
 };
 
+// The versions an index knows, for `bus-mirror versions`.
+proto::Value version_list(const tree::Index& index);
 // "DOING: what went wrong", from a worker's exception.
 std::string what_failed(const std::exception_ptr& error);
 

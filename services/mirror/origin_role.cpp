@@ -1,0 +1,457 @@
+#include "services/mirror/origin_role.hpp"
+
+#include "proto/tree_update.hpp"
+
+#include <algorithm>
+#include <mutex>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+namespace mirrorbus::mirror {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr base::Duration kRetry = 1s;
+constexpr base::Duration kReopen = 60s;
+constexpr std::size_t kChangesPage = 1000;
+
+tree::OriginSettings engine_settings(const TreeSettings& settings, const std::string& state_dir) {
+  tree::OriginSettings engine;
+  engine.name = settings.name;
+  engine.path = settings.path;
+  engine.work = settings.work;
+  engine.index_file = state_dir + "/tree-" + settings.name + ".sqlite";
+  engine.store = *tree::store_kind(settings.store);
+  engine.scan.filter = tree::PathFilter(settings.exclude, settings.include);
+  engine.scan.one_file_system = settings.one_file_system;
+  engine.scan.settle = settings.settle;
+  engine.hold_on_unreadable = settings.hold_on_unreadable;
+  engine.retain_versions = settings.retain_versions;
+  engine.retain_time = settings.retain_time;
+  engine.gc_grace = settings.gc_grace;
+  return engine;
+}
+
+void merge(tree::Dirty& into, tree::Dirty more) {
+  into.all |= more.all;
+  into.directories.insert(into.directories.end(), more.directories.begin(), more.directories.end());
+  into.trees.insert(into.trees.end(), more.trees.begin(), more.trees.end());
+}
+
+template <class T>
+void sort_unique(std::vector<T>& list) {
+  std::ranges::sort(list);
+  list.erase(std::ranges::unique(list).begin(), list.end());
+}
+
+}  // namespace
+
+// What the content server's thread sees of the tree. The lock keeps the tree from going away under it.
+class OriginRole::Holder final : public ContentHolder {
+ public:
+  void open(const tree::OriginTree& tree) {
+    const std::lock_guard lock(mutex_);
+    tree_ = &tree;
+    index_file_ = tree.index_file();
+  }
+  void close() {
+    const std::lock_guard lock(mutex_);
+    tree_ = nullptr;
+    index_.reset();
+  }
+
+  std::optional<HeldFile> pack(const proto::Hash& hash) override {
+    const std::lock_guard lock(mutex_);
+    if (!tree_) return std::nullopt;
+    return held(base::Fd(::open(tree_->pack_path(hash).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW)));
+  }
+  // Not hashed here: a live file that somebody writes to in place is found out by the receiver.
+  std::optional<HeldFile> object(const proto::Hash& hash) override {
+    const std::lock_guard lock(mutex_);
+    if (!tree_) return std::nullopt;
+    return held(tree_->store().open(hash));
+  }
+  std::optional<proto::Bytes> node(const proto::Hash& hash) override {
+    const std::lock_guard lock(mutex_);
+    if (!tree_) return std::nullopt;
+    // A connection of this thread's own.
+    if (!index_) index_ = std::make_unique<tree::Index>(index_file_);
+    return index_->blob(hash);
+  }
+
+ private:
+  static std::optional<HeldFile> held(base::Fd fd) {
+    struct stat st;
+    if (!fd || ::fstat(fd.get(), &st) != 0 || !S_ISREG(st.st_mode)) return std::nullopt;
+    return HeldFile{std::move(fd), static_cast<std::uint64_t>(st.st_size)};
+  }
+
+  std::mutex mutex_;
+  const tree::OriginTree* tree_ = nullptr;
+  std::string index_file_;
+  std::unique_ptr<tree::Index> index_;
+};
+
+OriginRole::Metrics::Metrics(base::Registry& r, const std::string& tree)
+    : version(r.gauge("mirrorbus_tree_version", "Version committed.", {"tree", tree})),
+      versions(r.counter("mirrorbus_tree_versions_published_total", "Versions published.", {"tree", tree})),
+      hashed_bytes(r.counter("mirrorbus_tree_hashed_bytes_total", "File contents read and hashed.", {"tree", tree})),
+      problems(r.gauge("mirrorbus_tree_unread_entries", "Entries that could not be read at the last look.", {"tree", tree})) {}
+
+OriginRole::OriginRole(const TreeContext& context, const TreeSettings& settings,
+                       std::function<std::uint64_t()> sent)
+    : TreeRole(settings),
+      context_(context),
+      log_(context.log.area("tree " + settings.name)),
+      sent_(std::move(sent)),
+      holder_(std::make_shared<Holder>()),
+      settle_(settings.settle, settings.max_wait),
+      metrics_(context.registry, settings.name),
+      quiet_(context.loop),
+      reconcile_(context.loop),
+      retry_(context.loop),
+      worker_(context.loop, 1) {
+  open();
+}
+
+OriginRole::~OriginRole() {
+  stop();
+  holder_->close();
+}
+
+std::shared_ptr<ContentHolder> OriginRole::holder() const { return holder_; }
+
+void OriginRole::stop() {
+  stopping_ = true;
+  cancel_ = true;
+  fail_waiting("the daemon is stopping");
+}
+
+// ---- opening ----
+
+void OriginRole::open() {
+  busy_ = true;
+  state_ = TreeState::Scanning;
+  worker_.submit(
+      [this] {
+        if (!tree_) tree_ = std::make_unique<tree::OriginTree>(engine_settings(settings_, context_.state_dir));
+        // Watched first, looked at then: what changes in between is told of.
+        const tree::PathFilter filter(settings_.exclude, settings_.include);
+        watch_ = std::make_unique<tree::Watch>(settings_.path, [filter](const proto::Bytes& path) {
+          return path == ".mirrorbus" || filter.excludes(path);
+        });
+        Opened found;
+        tree::WorkControl control;
+        control.cancel = &cancel_;
+        found.report = tree_->scan_all(false, control);
+        found.newest = tree_->newest();
+        for (const std::uint64_t number : tree_->unannounced())
+          if (auto version = tree_->index().version(number)) found.unannounced.push_back(std::move(*version));
+        return found;
+      },
+      [this](base::Outcome<Opened> found) {
+        busy_ = false;
+        if (found) return opened(std::move(*found));
+        failed("opening", found.error());
+        if (!stopping_) retry_.start(kReopen, [this] { open(); });
+      });
+}
+
+void OriginRole::opened(Opened found) {
+  open_ = true;
+  holder_->open(*tree_);
+  if (!tree_->work().warning().empty()) log_.warning("{}", tree_->work().warning());
+  log_.info("contents are kept by {}: {}", to_string(tree_->store().kind()), tree_->store().reason());
+  if (watch_->unwatched() > 0)
+    log_.warning("{} directories cannot be watched (raise fs.inotify.max_user_watches); what changes there is "
+                 "found by bus-mirror publish and every reconcile only", watch_->unwatched());
+  take_report(found.report);
+  state_ = TreeState::Current;
+  if (found.newest && found.newest->announced) announced(found.newest->record.number, found.newest->record.tree_hash);
+  for (const tree::StoredVersion& version : found.unannounced) announce(version);
+  watching_ = std::make_unique<base::FdWatch>(context_.loop, watch_->fd(), [this](bool, bool) { hear(); });
+  watching_->want(true, false);
+  reconcile_.start(settings_.reconcile, [this] { reconcile(); });
+  // The first version is published by itself, also of a tree that waits for `publish` otherwise.
+  if (!found.newest || settings_.publish_auto || !waiting_.empty()) look(false, false);
+}
+
+// ---- noticing ----
+
+void OriginRole::hear() {
+  tree::Dirty more = watch_->drain();
+  if (!more.any()) return;
+  merge(dirty_, std::move(more));
+  // A tree that changes for long must not grow a list of the same names.
+  if (dirty_.directories.size() > 10'000) {
+    sort_unique(dirty_.directories);
+    sort_unique(dirty_.trees);
+  }
+  changed();
+}
+
+void OriginRole::changed() {
+  const base::MonoTime now = context_.loop.now().mono;
+  settle_.changed(now);
+  if (settle_.too_long(now))
+    log_.warning("the tree has not been quiet for {} s; no version is closed until it is",
+                 std::chrono::duration_cast<std::chrono::seconds>(settings_.max_wait).count());
+  if (!quiet_.running()) quiet_.start_at(*settle_.due(), [this] { consider(); });
+}
+
+void OriginRole::consider() {
+  if (!open_ || busy_ || stopping_) return;
+  if (!waiting_.empty()) return look(true, false);
+  if (paused_) return;
+  if (reconcile_due_) return look(true, true);
+  const auto due = settle_.due();
+  if (!due || !settings_.publish_auto) return;
+  if (!settle_.ripe(context_.loop.now().mono)) return quiet_.start_at(*due, [this] { consider(); });
+  look(false, false);
+}
+
+void OriginRole::reconcile() {
+  reconcile_due_ = true;
+  reconcile_.start(settings_.reconcile, [this] { reconcile(); });
+  consider();
+}
+
+// ---- closing versions ----
+
+void OriginRole::look(bool everything, bool careful) {
+  busy_ = true;
+  state_ = TreeState::Scanning;
+  ++looks_;
+  look_began_ = context_.loop.now().mono;
+  if (watch_) merge(dirty_, watch_->drain());
+  tree::Dirty dirty = std::exchange(dirty_, {});
+  sort_unique(dirty.directories);
+  sort_unique(dirty.trees);
+  settle_.closed();
+  quiet_.cancel();
+  if (careful) reconcile_due_ = false;
+  const bool asked = !waiting_.empty();
+  worker_.submit(
+      [this, dirty = std::move(dirty), everything, careful, asked, now = context_.loop.now().wall] {
+        tree::WorkControl control;
+        control.cancel = &cancel_;
+        Closed found;
+        if (everything || dirty.all)
+          found.report = tree_->scan_all(careful, control);
+        else
+          found.report = tree_->scan_some(dirty.directories, dirty.trees, control);
+        found.closing = tree_->close_version(now, asked, control);
+        if (careful) {
+          tree_->retain(now);
+          tree_->collect_garbage(now, control);
+        }
+        return found;
+      },
+      [this](base::Outcome<Closed> found) {
+        busy_ = false;
+        if (found) {
+          looked(*found);
+        } else {
+          failed("looking at the tree", found.error());
+          dirty_.all = true;
+          if (!stopping_) retry_.start(kReopen, [this] { look(true, false); });
+        }
+      });
+}
+
+void OriginRole::take_report(const tree::ScanReport& report) {
+  metrics_.hashed_bytes.add(report.bytes_hashed);
+  metrics_.problems.set(static_cast<double>(report.kept));
+  last_error_.clear();
+  if (report.root != tree::ScanReport::Root::Present)
+    last_error_ = report.root == tree::ScanReport::Root::Gone
+                      ? "the root of the tree is gone; nothing is published"
+                      : "the root of the tree is empty, and was not; nothing is published";
+  else if (report.problem_count > 0)
+    last_error_ = fmt::format("{} entries stand as they were; first: {} ({}{}{})", report.problem_count,
+                              report.problems.front().path, to_string(report.problems.front().kind),
+                              report.problems.front().error ? ": " : "",
+                              report.problems.front().error ? std::generic_category().message(report.problems.front().error) : "");
+  if (!last_error_.empty()) log_.warning("{}", last_error_);
+  // What was still being written is looked at again once it is at rest.
+  if (report.in_flight > 0 || !report.again.empty()) {
+    dirty_.directories.insert(dirty_.directories.end(), report.again.begin(), report.again.end());
+    if (report.again.empty()) dirty_.all = true;
+    changed();
+  }
+}
+
+void OriginRole::looked(const Closed& found) {
+  take_report(found.report);
+  last_seconds_ = std::chrono::duration<double>(context_.loop.now().mono - look_began_).count();
+  using State = tree::OriginTree::Closing::State;
+  state_ = found.report.problem_count > 0 ? TreeState::Incomplete : TreeState::Current;
+  switch (found.closing.state) {
+    case State::Closed: {
+      const tree::StoredVersion& version = *found.closing.version;
+      log_.notice("version {} closed in {:.3f} s: {} changes, pack of {} bytes", version.record.number, last_seconds_,
+                  found.closing.changes, version.pack ? version.pack->size : 0);
+      announce(version);
+      break;
+    }
+    case State::Unchanged:
+      answer(version_);
+      break;
+    case State::Deferred:
+      dirty_.directories.emplace_back("");
+      retry_.start(kReopen, [this] { consider(); });
+      answer(version_);
+      break;
+    case State::NoRoot:
+    case State::Held:
+    case State::Unready:
+      state_ = TreeState::Failed;
+      if (last_error_.empty()) last_error_ = "entries cannot be read, and on_unreadable = \"hold\" holds versions back";
+      fail_waiting(last_error_);
+      break;
+  }
+  consider();
+}
+
+void OriginRole::announce(const tree::StoredVersion& version) {
+  const auto taken = context_.publisher.publish(
+      context_.update_topic(settings_.name), proto::Bytes(version.body),
+      [this, number = version.record.number, hash = version.record.tree_hash](const peer::Publisher::Position& at) {
+        worker_.submit([this, number, frame = at.frame] { tree_->mark_announced(number, frame); },
+                       [this, number, hash](base::Outcome<void> done) {
+                         if (!done) return failed("noting what was announced", done.error());
+                         announced(number, hash);
+                       });
+      });
+  if (taken) return;
+  if (taken.error() == peer::PublishError::NotReady || taken.error() == peer::PublishError::Full) {
+    retry_.start(kRetry, [this, version] { announce(version); });
+    return;
+  }
+  last_error_ = fmt::format("version {} cannot be published: {}", version.record.number, to_string(taken.error()));
+  log_.error("{}", last_error_);
+  fail_waiting(last_error_);
+}
+
+void OriginRole::announced(std::uint64_t number, const proto::Hash& tree_hash) {
+  version_ = std::max(version_, number);
+  tree_hash_ = tree_hash;
+  metrics_.version.set(static_cast<double>(version_));
+  metrics_.versions.add();
+  committed(version_);
+  answer(version_);
+}
+
+// Whoever asked before the look that led here began.
+void OriginRole::answer(std::uint64_t number) {
+  std::vector<Waiting> later;
+  for (Waiting& waiting : waiting_) {
+    if (waiting.asked < looks_ && number > 0)
+      waiting.reply(proto::Value(number));
+    else
+      later.push_back({waiting.asked, std::move(waiting.reply)});
+  }
+  waiting_ = std::vector<Waiting>();
+  for (Waiting& waiting : later) waiting_.push_back({waiting.asked, std::move(waiting.reply)});
+}
+
+void OriginRole::fail_waiting(const std::string& why) {
+  std::vector<Waiting> waiting;
+  waiting.swap(waiting_);
+  for (Waiting& one : waiting) one.reply.fail(why);
+}
+
+void OriginRole::failed(const std::string& doing, const std::exception_ptr& error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const tree::Cancelled&) {
+    return;
+  } catch (...) {
+  }
+  state_ = TreeState::Failed;
+  last_error_ = doing + ": " + what_failed(error);
+  log_.error("{}; trying again in a minute", last_error_);
+  fail_waiting(last_error_);
+}
+
+// ---- others' questions ----
+
+TreeStatus OriginRole::status() const {
+  TreeStatus status;
+  status.name = settings_.name;
+  status.role = "origin";
+  status.path = settings_.path;
+  status.version = status.head_version = version_;
+  status.tree_hash = tree_hash_;
+  status.state = paused_ ? TreeState::Paused : state_;
+  status.source = settings_.path;
+  status.bytes_sent = sent_();
+  status.last_sync_seconds = last_seconds_;
+  status.last_error = last_error_;
+  return status;
+}
+
+void OriginRole::publish(peer::ControlReply reply) {
+  if (stopping_) return reply.fail("the daemon is stopping");
+  if (paused_) return reply.fail("the tree is paused; resume it first");
+  waiting_.push_back({looks_, std::move(reply)});
+  consider();
+}
+
+void OriginRole::sealed(std::uint64_t number, peer::ServeReply reply) {
+  if (!open_) return reply.refuse(proto::Reject::Busy, 1000);
+  worker_.submit(
+      [this, number] {
+        const auto version = number == 0 ? tree_->newest() : tree_->index().version(number);
+        return version ? version->sealed : proto::Bytes();
+      },
+      [reply = std::move(reply)](base::Outcome<proto::Bytes> sealed) mutable {
+        if (!sealed) return reply.refuse(proto::Reject::Unavailable);
+        if (sealed->empty()) return reply.refuse(proto::Reject::NotHeld);
+        proto::Answer answer;
+        answer.parts.push_back(std::move(*sealed));
+        reply(std::move(answer));
+      });
+}
+
+void OriginRole::changes(std::uint64_t number, std::uint64_t skip, peer::ServeReply reply) {
+  if (!open_) return reply.refuse(proto::Reject::Busy, 1000);
+  worker_.submit([this, number, skip] { return tree_->changes(number, skip, kChangesPage); },
+                 [reply = std::move(reply)](base::Outcome<std::optional<tree::OriginTree::ChangePage>> page) mutable {
+                   if (!page) return reply.refuse(proto::Reject::Unavailable);
+                   if (!*page) return reply.refuse(proto::Reject::NotHeld);
+                   proto::Answer answer;
+                   proto::Array list;
+                   for (const proto::Change& change : (*page)->changes) list.push_back(proto::to_value(change));
+                   answer.fields = proto::Map{{"changes", std::move(list)}, {"more", (*page)->more}};
+                   reply(std::move(answer));
+                 });
+}
+
+void OriginRole::versions(peer::ControlReply reply) {
+  if (!open_) return reply.fail("the tree is still being opened");
+  worker_.submit([this] { return version_list(tree_->index()); },
+                 [reply = std::move(reply)](base::Outcome<proto::Value> list) mutable {
+                   if (list)
+                     reply(std::move(*list));
+                   else
+                     reply.fail(what_failed(list.error()));
+                 });
+}
+
+void OriginRole::verify(bool, peer::ControlReply reply) {
+  reply.fail("an origin's tree is what it publishes; verify a mirror of it");
+}
+
+void OriginRole::pause() { paused_ = true; }
+
+void OriginRole::resume() {
+  paused_ = false;
+  dirty_.all = true;
+  changed();
+  consider();
+}
+
+}  // namespace mirrorbus::mirror

@@ -1,0 +1,105 @@
+// A tree kept as an origin: notices changes, closes versions, publishes them, and hands out what
+// mirrors need.
+#pragma once
+
+#include "bus/base/pool.hpp"
+#include "services/mirror/content_holder.hpp"
+#include "services/mirror/tree_role.hpp"
+#include "services/tree/origin_tree.hpp"
+#include "services/tree/settle.hpp"
+#include "services/tree/watch.hpp"
+
+#include <atomic>
+#include <memory>
+#include <vector>
+
+namespace mirrorbus::mirror {
+
+class OriginRole final : public TreeRole {
+ public:
+  // `sent`: the content listener's count of bytes handed out.
+  OriginRole(const TreeContext& context, const TreeSettings& settings,
+             std::function<std::uint64_t()> sent);
+  ~OriginRole() override;
+
+  // For the content server; outlives the role. Empty answers until the tree is open.
+  std::shared_ptr<ContentHolder> holder() const;
+
+  TreeStatus status() const override;
+  bool idle() const override { return !busy_; }
+  void stop() override;
+  void publish(peer::ControlReply reply) override;
+  void sealed(std::uint64_t number, peer::ServeReply reply) override;
+  void changes(std::uint64_t number, std::uint64_t skip, peer::ServeReply reply) override;
+  void versions(peer::ControlReply reply) override;
+  void verify(bool repair, peer::ControlReply reply) override;
+  void sync(peer::ControlReply reply) override { publish(std::move(reply)); }
+  void pause() override;
+  void resume() override;
+
+ private:
+  class Holder;
+  // What a job on the worker brings back.
+  struct Opened {
+    tree::ScanReport report;
+    std::optional<tree::StoredVersion> newest;
+    std::vector<tree::StoredVersion> unannounced;
+  };
+  struct Closed {
+    tree::ScanReport report;
+    tree::OriginTree::Closing closing;
+  };
+  struct Waiting {
+    std::uint64_t asked;  // answered by the first look that began later
+    peer::ControlReply reply;
+  };
+
+  void open();
+  void opened(Opened found);
+  void hear();
+  void changed();
+  void consider();
+  void look(bool everything, bool careful);
+  void looked(const Closed& found);
+  void take_report(const tree::ScanReport& report);
+  void announce(const tree::StoredVersion& version);
+  void announced(std::uint64_t number, const proto::Hash& tree_hash);
+  void answer(std::uint64_t number);
+  void fail_waiting(const std::string& why);
+  void failed(const std::string& doing, const std::exception_ptr& error);
+  void reconcile();
+
+  TreeContext context_;
+  base::Log log_;
+  std::function<std::uint64_t()> sent_;
+  std::shared_ptr<Holder> holder_;
+  std::unique_ptr<tree::OriginTree> tree_;  // the worker's
+  std::unique_ptr<tree::Watch> watch_;
+  std::unique_ptr<base::FdWatch> watching_;
+  tree::Settle settle_;
+  tree::Dirty dirty_;
+
+  bool open_ = false, busy_ = false, paused_ = false, stopping_ = false;
+  bool reconcile_due_ = false;
+  std::uint64_t looks_ = 0;  // begun
+  TreeState state_ = TreeState::Starting;
+  std::uint64_t version_ = 0;  // closed and announced
+  proto::Hash tree_hash_;
+  std::string last_error_;
+  double last_seconds_ = 0;
+  base::MonoTime look_began_{};
+  std::vector<Waiting> waiting_;
+
+  std::atomic<bool> cancel_{false};
+  struct Metrics {
+    Metrics(base::Registry& registry, const std::string& tree);
+    base::Gauge& version;
+    base::Counter& versions;
+    base::Counter& hashed_bytes;
+    base::Gauge& problems;
+  } metrics_;
+  base::Timer quiet_, reconcile_, retry_;
+  base::WorkerPool worker_;
+};
+
+}  // namespace mirrorbus::mirror
