@@ -67,8 +67,16 @@ proto::Fidelity signed_fidelity(const tree::Fidelity& fidelity, const TreeSettin
 
 }  // namespace
 
+namespace {
+// A mirror that is to be filled begins as an empty directory; the one above it must be there.
+const std::string& with_directory(const std::string& path) {
+  if (::mkdir(path.c_str(), 0755) != 0 && errno != EEXIST) base::throw_errno("making the tree's directory " + path);
+  return path;
+}
+}  // namespace
+
 MirrorRole::Engine::Engine(const TreeSettings& settings, const std::string& index_file)
-    : work(settings.path, settings.name, settings.work, tree::WorkFolder::Mount::Same),
+    : work(with_directory(settings.path), settings.name, settings.work, tree::WorkFolder::Mount::Same),
       index(index_file),
       tree(engine_settings(settings, work.path()), index) {}
 

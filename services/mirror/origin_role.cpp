@@ -1,12 +1,10 @@
 #include "services/mirror/origin_role.hpp"
 
 #include "proto/tree_update.hpp"
+#include "services/tree/origin_content.hpp"
 
 #include <algorithm>
 #include <mutex>
-
-#include <fcntl.h>
-#include <sys/stat.h>
 
 namespace mirrorbus::mirror {
 namespace {
@@ -48,50 +46,48 @@ void sort_unique(std::vector<T>& list) {
 
 }  // namespace
 
-// What the content server's thread sees of the tree. The lock keeps the tree from going away under it.
+// What the content server's thread hands out of the tree, with a connection of its own. It opens when
+// the tree has; the lock is for that one moment.
 class OriginRole::Holder final : public ContentHolder {
  public:
-  void open(const tree::OriginTree& tree) {
+  explicit Holder(std::string tree_path) : tree_path_(std::move(tree_path)) {}
+
+  void open(const std::string& index_file, const std::string& work) {
     const std::lock_guard lock(mutex_);
-    tree_ = &tree;
-    index_file_ = tree.index_file();
-  }
-  void close() {
-    const std::lock_guard lock(mutex_);
-    tree_ = nullptr;
-    index_.reset();
+    index_file_ = index_file;
+    work_ = work;
   }
 
   std::optional<HeldFile> pack(const proto::Hash& hash) override {
-    const std::lock_guard lock(mutex_);
-    if (!tree_) return std::nullopt;
-    return held(base::Fd(::open(tree_->pack_path(hash).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW)));
+    tree::OriginContent* content = opened();
+    return content ? held(content->pack(hash)) : std::nullopt;
   }
-  // Not hashed here: a live file that somebody writes to in place is found out by the receiver.
   std::optional<HeldFile> object(const proto::Hash& hash) override {
-    const std::lock_guard lock(mutex_);
-    if (!tree_) return std::nullopt;
-    return held(tree_->store().open(hash));
+    tree::OriginContent* content = opened();
+    return content ? held(content->object(hash)) : std::nullopt;
   }
   std::optional<proto::Bytes> node(const proto::Hash& hash) override {
-    const std::lock_guard lock(mutex_);
-    if (!tree_) return std::nullopt;
-    // A connection of this thread's own.
-    if (!index_) index_ = std::make_unique<tree::Index>(index_file_);
-    return index_->blob(hash);
+    tree::OriginContent* content = opened();
+    return content ? content->node(hash) : std::nullopt;
   }
 
  private:
-  static std::optional<HeldFile> held(base::Fd fd) {
-    struct stat st;
-    if (!fd || ::fstat(fd.get(), &st) != 0 || !S_ISREG(st.st_mode)) return std::nullopt;
-    return HeldFile{std::move(fd), static_cast<std::uint64_t>(st.st_size)};
+  tree::OriginContent* opened() {
+    const std::lock_guard lock(mutex_);
+    if (!content_ && !index_file_.empty())
+      content_ = std::make_unique<tree::OriginContent>(index_file_, work_, tree_path_);
+    return content_.get();
+  }
+  static std::optional<HeldFile> held(std::optional<tree::ServedFile> file) {
+    if (!file) return std::nullopt;
+    const std::uint64_t size = file->size();
+    return HeldFile{std::move(file->fd), size};
   }
 
+  const std::string tree_path_;
   std::mutex mutex_;
-  const tree::OriginTree* tree_ = nullptr;
-  std::string index_file_;
-  std::unique_ptr<tree::Index> index_;
+  std::string index_file_, work_;
+  std::unique_ptr<tree::OriginContent> content_;
 };
 
 OriginRole::Metrics::Metrics(base::Registry& r, const std::string& tree)
@@ -106,7 +102,7 @@ OriginRole::OriginRole(const TreeContext& context, const TreeSettings& settings,
       context_(context),
       log_(context.log.area("tree " + settings.name)),
       sent_(std::move(sent)),
-      holder_(std::make_shared<Holder>()),
+      holder_(std::make_shared<Holder>(settings.path)),
       settle_(settings.settle, settings.max_wait),
       metrics_(context.registry, settings.name),
       quiet_(context.loop),
@@ -116,10 +112,7 @@ OriginRole::OriginRole(const TreeContext& context, const TreeSettings& settings,
   open();
 }
 
-OriginRole::~OriginRole() {
-  stop();
-  holder_->close();
-}
+OriginRole::~OriginRole() { stop(); }
 
 std::shared_ptr<ContentHolder> OriginRole::holder() const { return holder_; }
 
@@ -161,7 +154,7 @@ void OriginRole::open() {
 
 void OriginRole::opened(Opened found) {
   open_ = true;
-  holder_->open(*tree_);
+  holder_->open(tree_->index_file(), tree_->work().path());
   if (!tree_->work().warning().empty()) log_.warning("{}", tree_->work().warning());
   log_.info("contents are kept by {}: {}", to_string(tree_->store().kind()), tree_->store().reason());
   if (watch_->unwatched() > 0)
