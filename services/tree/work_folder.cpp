@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include <fcntl.h>
+#include <limits.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -32,6 +33,19 @@ bool on_mount_of(int folder, int tree) {
   constexpr const char* kNothing = ".mirrorbus-trial-of-a-rename";
   if (::renameat(folder, kNothing, tree, kNothing) == 0) return true;
   return errno == ENOENT;
+}
+
+// Whether `folder`, made if need be, belongs to the tree at `real`: the first that asks gets it.
+bool claim(const std::string& folder, const std::string& real) {
+  if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) return true;  // taking it says why not
+  const std::string note = folder + "/tree";
+  const Fd made(::open(note.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600));
+  if (made) return ::write(made.get(), real.data(), real.size()) == static_cast<ssize_t>(real.size());
+  if (errno != EEXIST) return true;
+  const Fd there(::open(note.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  std::string owner(PATH_MAX + 1, '\0');
+  const ssize_t size = there ? ::read(there.get(), owner.data(), owner.size()) : -1;
+  return size >= 0 && real == std::string_view(owner.data(), static_cast<std::size_t>(size));
 }
 
 }  // namespace
@@ -68,8 +82,10 @@ WorkFolder::WorkFolder(const std::string& tree_path, const std::string& tree_nam
     inside_ = std::filesystem::canonical(configured) == inside;
   } else {
     const std::string parent = std::filesystem::path(real).parent_path();
-    const std::string beside =
-        (parent == "/" ? "" : parent) + "/.mirrorbus-" + tree_name;
+    std::string beside = (parent == "/" ? "" : parent) + "/.mirrorbus-" + tree_name;
+    // An origin and a mirror of it may lie side by side: the second adds its directory's name.
+    if (real != "/" && !claim(beside, real))
+      beside += "-" + std::filesystem::path(real).filename().string();
     if (real == "/" || !take(beside)) {
       if (real == "/") why = "the tree has no parent";
       warning_ = "working inside the tree in " + inside + ", because " + why +

@@ -1,7 +1,8 @@
 // The folder a tree's daemon works in: staging, store, packs. On the tree's own mount, so that files
 // move between the two by rename and link.
 //
-// Default `<parent>/.mirrorbus-<tree>/`. Proven by a trial rename, which fails across mounts even
+// Default `<parent>/.mirrorbus-<tree>/`, or, if another tree of that name lies in the same parent and
+// came first, with `-<directory>` added. Proven by a trial rename, which fails across mounts even
 // where st_dev is the same (a bind mount). Where the parent will not do: `<tree>/.mirrorbus/`, a name
 // no node may hold, and a warning. One process at a time, by a lock in it.
 #pragma once
