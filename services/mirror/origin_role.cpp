@@ -196,7 +196,9 @@ void OriginRole::changed() {
 
 void OriginRole::consider() {
   if (!open_ || busy_ || stopping_) return;
-  if (!waiting_.empty()) return look(true, false);
+  // Whoever asked before the last look began only waits for what it found to be announced.
+  if (std::ranges::any_of(waiting_, [&](const Waiting& one) { return one.asked == looks_; }))
+    return look(true, false);
   if (paused_) return;
   if (reconcile_due_) return look(true, true);
   const auto due = settle_.due();
@@ -290,12 +292,12 @@ void OriginRole::looked(const Closed& found) {
       break;
     }
     case State::Unchanged:
-      answer(version_);
+      if (closed_ <= version_) answer(version_);
       break;
     case State::Deferred:
       dirty_.directories.emplace_back("");
       retry_.start(kReopen, [this] { consider(); });
-      answer(version_);
+      if (closed_ <= version_) answer(version_);
       break;
     case State::NoRoot:
     case State::Held:
@@ -309,6 +311,7 @@ void OriginRole::looked(const Closed& found) {
 }
 
 void OriginRole::announce(const tree::StoredVersion& version) {
+  closed_ = std::max(closed_, version.record.number);
   const auto taken = context_.publisher.publish(
       context_.update_topic(settings_.name), proto::Bytes(version.body),
       [this, number = version.record.number, hash = version.record.tree_hash](const peer::Publisher::Position& at) {

@@ -83,6 +83,7 @@ class OriginRole final : public TreeRole {
   bool reconcile_due_ = false;
   std::uint64_t looks_ = 0;  // begun
   TreeState state_ = TreeState::Starting;
+  std::uint64_t closed_ = 0;   // closed, to be announced
   std::uint64_t version_ = 0;  // closed and announced
   proto::Hash tree_hash_;
   std::string last_error_;
