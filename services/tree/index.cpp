@@ -647,6 +647,17 @@ std::vector<Bytes> Index::links_of(std::uint64_t dev, std::uint64_t ino) const {
   return paths;
 }
 
+std::vector<std::pair<std::uint64_t, std::uint64_t>> Index::linked_inodes(ByteView path) const {
+  const Bytes key = key_of(path);
+  const KeyRange range = below(key);
+  auto& s = impl_->sql("SELECT dev, ino FROM links WHERE key = ?1 OR key >= ?2 AND key < ?3");
+  s.bind_blob(1, key).bind_blob(2, range.first).bind_blob(3, range.last);
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> inodes;
+  while (s.step()) inodes.emplace_back(s.u64(0), s.u64(1));
+  s.reset();
+  return inodes;
+}
+
 proto::LinksTable Index::links() const {
   auto& s = impl_->sql("SELECT dev, ino, key FROM links ORDER BY dev, ino, key");
   proto::LinksTable table;

@@ -18,6 +18,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace mirrorbus::tree {
@@ -141,6 +142,8 @@ class Index {
   void move_links(std::uint64_t from_dev, std::uint64_t to_dev);
   bool any_links() const;
   std::vector<Bytes> links_of(std::uint64_t dev, std::uint64_t ino) const;  // in tree order
+  // The inodes (device, number) of `path` and of what lies below it, as far as they are linked.
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> linked_inodes(ByteView path) const;
   proto::LinksTable links() const;  // the inodes that have two paths or more
 
   // ---- contents a scan found that had been held before: the committed tree may have them. Forgotten

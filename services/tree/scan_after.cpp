@@ -86,12 +86,12 @@ bool Scanner::Run::find_linked() {
   const auto add = [&](ByteView directory) {
     if (!looked_at_.contains(directory)) found.insert(Bytes(directory));
   };
-  for (const auto& [inode, count] : new_links_) {
+  for (const auto& [inode, count] : changed_links_) {
     const auto names = index_.links_of(inode.first, inode.second);
     for (const Bytes& name : names) add(proto::parent_path(name));
     if (names.size() < count) missing.insert(inode);
   }
-  new_links_.clear();
+  changed_links_.clear();
   if (!missing.empty()) {
     const auto search = [&](const DirectoryRow& row) {
       for (const EntryStat& stat : row.stats)

@@ -124,10 +124,12 @@ void Scanner::Run::note_links(const Work& work, std::size_t at) {
   const std::uint64_t links = work.notes[at].links;
   if (work.entries[at].type == EntryType::Directory) return;
   const Bytes path = proto::join_path(work.path, work.entries[at].name);
+  if (any_links_ && !full_)
+    for (const Inode& before : index_.linked_inodes(path)) changed_links_.try_emplace(before, 0);
   if (links > 1) {
     index_.set_link(path, stat.dev, stat.ino);
     any_links_ = true;
-    if (!full_) new_links_[{stat.dev, stat.ino}] = links;
+    if (!full_) changed_links_[{stat.dev, stat.ino}] = links;
   } else if (any_links_ && work.old) {
     index_.clear_link(path);
   }

@@ -280,6 +280,9 @@ void Scanner::Run::look(const Target& target) {
 
 // A directory was, or its entry was, something else than what is there now.
 void Scanner::Run::was_removed(const Bytes& path, const Entry& entry, const EntryStat& stat) {
+  // What was done through this name before it went shows under the others.
+  if (any_links_ && !full_)
+    for (const Inode& inode : index_.linked_inodes(path)) changed_links_.try_emplace(inode, 0);
   if (entry.type == EntryType::Directory) {
     const std::uint64_t dev = old_device_ == stat.dev ? root_stat_.st_dev : stat.dev;
     removed_.emplace(Inode{dev, stat.ino}, path);
@@ -294,8 +297,12 @@ void Scanner::Run::enter(const Target& parent, const Item& item, const Known* kn
   Bytes path = proto::join_path(parent.path, item.name);
   if (known) {
     if (known->stat().ino == item.st.st_ino) {
+      // Inode numbers are used again: what does not look as it did may be another directory.
       const bool unread = known->stat().flags & EntryStat::kUnreadable;
-      if (parent.deep || unread) stack_.push_back({std::move(path), true});
+      if (parent.deep || unread)
+        stack_.push_back({std::move(path), true});
+      else if (!as_it_was(item, known->entry, known->stat()))
+        stack_.push_back({std::move(path), false});
       return;
     }
     was_removed(path, known->entry, known->stat());  // another directory under the same name
@@ -327,7 +334,7 @@ void Scanner::Run::compare(const Target& target, Fd dir, std::optional<Directory
     if (was_directory && was)  // moved along with the directory it is in, by its inode
       removed_.emplace(Inode{known.stat().dev, known.stat().ino},
                        proto::join_path(was->path, item.name));
-    if (was_directory && own && !S_ISDIR(item.st.st_mode))
+    if (found && own && was_directory != S_ISDIR(item.st.st_mode))
       was_removed(proto::join_path(target.path, item.name), known.entry, known.stat());
     add_entry(work, item, found ? &known : nullptr);
     if (S_ISDIR(item.st.st_mode)) enter(target, item, own && was_directory ? &known : nullptr);

@@ -128,7 +128,7 @@ class Scanner::Run {
   // Of a run over some directories: what they are now, for their parents' entries.
   std::map<Bytes, struct stat, proto::PathLess> looked_at_;
   std::vector<std::pair<Bytes, ScanProblem::Kind>> failed_;  // directories that could not be read
-  std::map<Inode, std::uint64_t> new_links_;                 // and how many names each should have
+  std::map<Inode, std::uint64_t> changed_links_;  // and how many names each should have
   std::set<Bytes> again_;
   std::unique_ptr<Index::Batch> open_batch_;
   std::size_t staged_ = 0;
