@@ -16,6 +16,8 @@ constexpr base::Duration kTick = 50ms;
 constexpr int kTicksPerSave = 20;      // one second
 constexpr int kTicksPerWatch = 10;     // a revocation takes effect well within two seconds
 constexpr base::Duration kLogPause = 60s;
+constexpr int kVerifyTries = 30;
+constexpr base::Duration kVerifyPause = 1s;
 
 // Changes when gpg's keyring does.
 std::string stamp_of(const std::string& home) {
@@ -150,21 +152,36 @@ void Subscriber::check_credential(const KnownCredential& known) {
     loop_.post([judged] { judged(proto::refuse(proto::Reject::SchemeMismatch)); });
     return;
   }
+  verify(id, known.sealed, judged, kVerifyTries);
+}
+
+void Subscriber::verify(const proto::Hash& id, const proto::SealedCredential& sealed, Judge judged,
+                        int tries) {
   verifier_.submit(
-      [home = trust_.home, sealed = known.sealed] {
+      [home = trust_.home, sealed] {
         return trust::OpenPgp(home).verify(sealed.document, sealed.signature);
       },
-      [this, judged](base::Outcome<proto::Decoded<trust::OpenPgp::Verified>> verified) {
-        if (!verified) {
-          try {
-            std::rethrow_exception(verified.error());
-          } catch (const std::exception& error) {
-            log_.error("gpg could not check a credential: {}", base::describe(error));
-          }
+      [this, id, sealed, judged, tries](base::Outcome<proto::Decoded<trust::OpenPgp::Verified>> verified) {
+        if (verified) {
+          verify_again_.erase(id);
+          if (!*verified) return judged(proto::refuse(verified->error()));
+          return judged(CredentialVerdict{(*verified)->primary_fingerprint, (*verified)->expires_s});
+        }
+        std::string why;
+        try {
+          std::rethrow_exception(verified.error());
+        } catch (const std::exception& error) {
+          why = base::describe(error);
+        }
+        // gpg failing (a lock held by another process, no memory) says nothing of the credential.
+        log_.warning("gpg could not check a credential{}: {}", tries > 1 ? ", trying again" : "", why);
+        if (tries <= 1) {
+          verify_again_.erase(id);
           return judged(proto::refuse(proto::Reject::Unavailable));
         }
-        if (!*verified) return judged(proto::refuse(verified->error()));
-        judged(CredentialVerdict{(*verified)->primary_fingerprint, (*verified)->expires_s});
+        auto& timer = verify_again_[id];
+        if (!timer) timer = std::make_unique<base::Timer>(loop_);
+        timer->start(kVerifyPause, [this, id, sealed, judged, tries] { verify(id, sealed, judged, tries - 1); });
       });
 }
 

@@ -64,6 +64,8 @@ class Subscriber : private SubscriberActions {
   void check_credential(const KnownCredential& known) override;
   void ask(const Question& question) override;
 
+  using Judge = std::function<void(const proto::Decoded<CredentialVerdict>&)>;
+  void verify(const proto::Hash& id, const proto::SealedCredential& sealed, Judge judged, int tries);
   void tick();
   void watch_keyring();
   std::string source_for(const Question& question) const;
@@ -90,6 +92,7 @@ class Subscriber : private SubscriberActions {
   bool saving_ = false;
 
   base::Timer tick_;
+  std::map<proto::Hash, std::unique_ptr<base::Timer>> verify_again_;  // by credential
   base::WorkerPool verifier_;  // gpg, and the cursor's file
 };
 
