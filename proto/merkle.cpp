@@ -57,8 +57,15 @@ std::size_t MerkleVerifier::slot(std::size_t level, std::size_t index) const noe
   return offset_[level] + index;
 }
 
+std::size_t MerkleVerifier::path_nodes(std::size_t index) const noexcept {
+  std::size_t nodes = 0;
+  for (std::size_t size = count_; size > 1; size = (size + 1) / 2, index /= 2)
+    nodes += (index ^ 1) < size;
+  return nodes;
+}
+
 bool MerkleVerifier::verify(const Hash& leaf, std::size_t index, ByteView path) noexcept {
-  if (index >= count_) return false;
+  if (index >= count_ || path.size() != path_nodes(index) * Hash::kSize) return false;
   // Climb to the first node already proven; what was climbed through is proven if it agrees.
   struct Step {
     std::size_t slot;

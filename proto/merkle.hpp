@@ -34,10 +34,11 @@ class MerkleVerifier {
   MerkleVerifier() = default;
   MerkleVerifier(const Hash& root, std::size_t count);
 
-  // `path` as append_path() writes it. False changes nothing.
+  // `path` as append_path() writes it, whole. False changes nothing.
   bool verify(const Hash& leaf, std::size_t index, ByteView path) noexcept;
 
  private:
+  std::size_t path_nodes(std::size_t index) const noexcept;
   // The node of `level` (0 = leaves) at `index`, in one flat array.
   std::size_t slot(std::size_t level, std::size_t index) const noexcept;
 

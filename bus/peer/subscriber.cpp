@@ -219,6 +219,7 @@ void Subscriber::ask(const Question& question) {
 void Subscriber::tick() {
   tick_.start(kTick, [this] { tick(); });
   core_.tick(loop_.now());
+  if (handlers_.on_credential) tell_joined();
   ++ticks_;
   if (ticks_ % kTicksPerWatch == 0) watch_keyring();
   if (ticks_ % kTicksPerSave == 0) {
@@ -235,6 +236,14 @@ void Subscriber::tick() {
                          log_.error("the cursor could not be written; it is tried again each second");
                        }
                      });
+  }
+}
+
+void Subscriber::tell_joined() {
+  for (const StreamInfo& info : streams()) {
+    if (info.state == StreamState::Joining || !joined_.insert(info.id).second) continue;
+    if (const proto::Credential* credential = current_credential(info.id))
+      handlers_.on_credential(info.id, *credential);
   }
 }
 

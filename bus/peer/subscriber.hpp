@@ -27,7 +27,8 @@ class Subscriber : private SubscriberActions {
     // Decode the body if it is wanted; Undecodable if that fails.
     std::move_only_function<Outcome(const Delivery&)> on_event;
     std::move_only_function<void(const Gap&)> on_gap;
-    // A stream's newest credential, whenever there is a new one.
+    // A stream's newest credential, whenever there is a new one; and once more when the stream has
+    // been joined: what was published until then comes by no event, what is after it does.
     std::move_only_function<void(const proto::Hash& stream, const proto::Credential&)> on_credential;
   };
 
@@ -67,6 +68,7 @@ class Subscriber : private SubscriberActions {
   using Judge = std::function<void(const proto::Decoded<CredentialVerdict>&)>;
   void verify(const proto::Hash& id, const proto::SealedCredential& sealed, Judge judged, int tries);
   void tick();
+  void tell_joined();
   void watch_keyring();
   std::string source_for(const Question& question) const;
   void export_counts();
@@ -87,6 +89,7 @@ class Subscriber : private SubscriberActions {
   std::vector<std::string> serve_endpoints_;
   std::string keyring_stamp_;
   SubscriberCounts exported_;
+  std::set<proto::Hash> joined_;
   std::map<proto::Reject, base::MonoTime> last_logged_;
   int ticks_ = 0;
   bool saving_ = false;
