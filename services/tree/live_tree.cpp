@@ -43,7 +43,7 @@ bool same_content(const Entry& a, const Entry& b) {
 }  // namespace
 
 LiveTree::LiveTree(const Index& index, RootDir& root, const EntryOps& ops,
-                   const MetadataPolicy& policy, Trust trust, int work_dir, LocalEdits& edits)
+                   const MetadataPolicy& policy, Trust trust, int work_dir, LocalEdits* edits)
     : index_(index),
       root_(root),
       ops_(ops),
@@ -210,7 +210,7 @@ void LiveTree::observe_entry(const Bytes& path, int dir, const Entry* known, con
 // metadata say nothing: they may be half set.
 void LiveTree::report(const Bytes& path, const Entry* known, const Entry* now, bool content_known,
                       bool same_inode, const Entry* target) {
-  if (trust_ == Trust::Contents || trust_ == Trust::OwnWrites) return;
+  if (!edits_ || trust_ == Trust::Contents || trust_ == Trust::OwnWrites) return;
   const bool interrupted = trust_ == Trust::Nothing;
   const auto is_like = [&](const Entry* other) {
     if (!now || !other) return now == other;
@@ -222,7 +222,7 @@ void LiveTree::report(const Bytes& path, const Entry* known, const Entry* now, b
            (interrupted || policy_.same_metadata(*now, *other));
   };
   if (is_like(known) || is_like(target)) return;
-  edits_.add(path, !known ? LocalEdit::Kind::Added
+  edits_->add(path, !known ? LocalEdit::Kind::Added
                    : now  ? LocalEdit::Kind::Changed
                           : LocalEdit::Kind::Removed);
 }

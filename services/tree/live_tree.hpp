@@ -51,8 +51,9 @@ class LiveTree : public OldTree {
     Hashes,     // believe no lstat: hash every file (verify)
   };
 
+  // `edits`: where to tell of local edits; null if they cannot be told from what earlier runs left.
   LiveTree(const Index& index, RootDir& root, const EntryOps& ops, const MetadataPolicy& policy,
-           Trust trust, int work_dir, LocalEdits& edits);
+           Trust trust, int work_dir, LocalEdits* edits);
 
   // Enter this directory, and so those above it, whatever node ids say.
   void look_into(proto::ByteView path);
@@ -90,7 +91,7 @@ class LiveTree : public OldTree {
   const EntryOps& ops_;
   const MetadataPolicy& policy_;
   Trust trust_;
-  LocalEdits& edits_;
+  LocalEdits* edits_;
   Spool spool_;
   std::unordered_map<proto::Bytes, Known> known_;  // what is not as the index says
   std::unordered_set<proto::Bytes> uncertain_;

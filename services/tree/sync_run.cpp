@@ -21,7 +21,7 @@ namespace {
 
 // Settings of the index.
 constexpr std::string_view kTree = "mirror.tree";          // the tree id that was pinned
-constexpr std::string_view kApplying = "mirror.applying";  // tree hash; empty: the tree is whole
+constexpr std::string_view kApplying = "mirror.applying";  // tree hash, several, or empty: none
 constexpr std::string_view kRoot = "mirror.root";          // what tells the root from another
 constexpr std::string_view kFirst = "mirror.first";        // the same, of a first sync's root
 constexpr std::string_view kMissing = "mirror.missing";
@@ -270,8 +270,11 @@ bool SyncRun::compare_all() const {
 }
 
 void SyncRun::start_live(Trust trust) {
+  // What was left by applies of several versions looks like anybody's work.
+  const auto applying = index_.setting(kApplying).value_or(Bytes());
+  const bool several = !applying.empty() && applying != to_hex(to_->update.record.tree_hash);
   live_ = std::make_unique<LiveTree>(index_, place_->root, ops_, *policy_, trust, work_.get(),
-                                     result_.edits);
+                                     several ? nullptr : &result_.edits);
   if (place_->looks_changed) live_->look_into({});
   for (const MissingItem& item : missing(index_)) live_->look_into(proto::parent_path(item.path));
 }
@@ -395,7 +398,7 @@ bool SyncRun::round(ContentSource& source, bool repair) {
   ops_.step(Probe::Step::Staged);
 
   const bool changes = !plan.empty();
-  if (changes) index_.set_setting(kApplying, to_hex(to_->update.record.tree_hash));
+  if (changes) mark_applying();
   const timespec begun = clock_.tick();
   ItemErrors errors;
   Applier applier({plan, target_, *live_, place_->root, staging_, stager.staged(), *policy_,
@@ -457,6 +460,13 @@ bool SyncRun::round(ContentSource& source, bool repair) {
   return true;
 }
 
+// From here until the commit the tree is between two versions.
+void SyncRun::mark_applying() {
+  const Bytes now = to_hex(to_->update.record.tree_hash);
+  const auto before = index_.setting(kApplying).value_or(Bytes());
+  if (before != now) index_.set_setting(kApplying, before.empty() ? now : Bytes("several"));
+}
+
 void SyncRun::stage(Stager& stager, ContentSource& source) {
   {
     Stopwatch watch(result_.staging);
@@ -487,7 +497,7 @@ bool SyncRun::explained(const Checker& checker, const ItemErrors& errors) {
 // The same check again, this time to tell a new LiveTree what is there.
 void SyncRun::recheck(const Checker::Parts& parts, const Applier& applier) {
   auto next = std::make_unique<LiveTree>(index_, place_->root, ops_, *policy_, Trust::Nothing,
-                                         work_.get(), result_.edits);
+                                         work_.get(), &result_.edits);
   Checker again(parts, applier.suspects());
   again.run([&next](const Plan::Directory&, DirectoryRow&& row) { next->now_is(row); });
   live_ = std::move(next);

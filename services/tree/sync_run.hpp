@@ -45,6 +45,7 @@ class SyncRun {
 
   void start_live(LiveTree::Trust trust);
   proto::Decoded<Plan> make_plan();
+  void mark_applying();
   void stage(Stager& stager, ContentSource& source);
   void recheck(const Checker::Parts& parts, const Applier& applier);
   bool explained(const Checker& checker, const ItemErrors& errors);
