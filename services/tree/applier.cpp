@@ -2,7 +2,9 @@
 
 #include "proto/tree_path.hpp"
 #include "services/tree/file_reader.hpp"
+#include "services/tree/pipeline.hpp"
 
+#include <algorithm>
 #include <ranges>
 
 #include <sys/stat.h>
@@ -17,6 +19,10 @@ using proto::join_path;
 using proto::last_name;
 using proto::Node;
 using proto::parent_path;
+
+namespace {
+constexpr std::size_t kDepth = 64;  // directories being worked on
+}  // namespace
 
 void ItemErrors::add(Bytes path, std::string why) {
   if (why_.size() < kKept) why_.try_emplace(std::move(path), std::move(why));
@@ -193,15 +199,48 @@ void Applier::link(const std::vector<Plan::Op>& ops) {
   }
 }
 
+// A directory at a time, two of them at once: this is most of the work when all times change.
 void Applier::change(const std::vector<Plan::Op>& ops) {
-  for (const Plan::Op& op : ops) {
-    count();
-    const Bytes& dir_path = directory(op.dir).path;
-    const Node& node = target_node(op.dir);
-    const Bytes& name = node.entries[op.at].name;
-    p_.errors.guard(join_path(dir_path, name), [&] {
-      change(op, {dir_path, p_.root.open(dir_path), node, old_directory(op.dir)});
-    });
+  RootDir roots[] = {p_.root.clone(), p_.root.clone()};
+  Pipeline<ChangeUnit> pipeline(
+      kDepth, [&](ChangeUnit& unit, unsigned worker) { change(unit, roots[worker]); },
+      [this](ChangeUnit& unit) {
+        for (auto& [path, why] : unit.errors) p_.errors.add(std::move(path), std::move(why));
+        for (auto& [path, kind] : unit.edits) p_.edits.add(std::move(path), kind);
+        suspects_.insert(suspects_.end(), unit.suspects.begin(), unit.suspects.end());
+        for (std::size_t i = 0; i < unit.ops.size(); ++i) count();
+      });
+  for (auto first = ops.begin(); first != ops.end();) {
+    const auto next = std::ranges::find_if(
+        first, ops.end(), [first](const Plan::Op& op) { return op.dir != first->dir; });
+    auto old = p_.live.again(directory(first->dir).path);
+    pipeline.push({std::span(first, next), p_.nodes.node(directory(first->dir).id),
+                   old ? std::move(*old) : OldDirectory{}, {}, {}, {}});
+    first = next;
+  }
+  pipeline.finish();
+}
+
+// Only what still is what the index knows: else the new times would hide somebody's edit.
+void Applier::change(ChangeUnit& unit, RootDir& root) const {
+  const Bytes& in = directory(unit.ops.front().dir).path;
+  std::optional<RootDir::Dir> dir;
+  for (const Plan::Op& op : unit.ops) {
+    const Entry& entry = unit.node.entries[op.at];
+    try {
+      if (!dir) dir = root.open(in);
+      const auto st = ops_.look(dir->get(), entry.name);
+      if (st && as_it_was(*st, unit.old.stats.at(op.was), dir->get(), entry)) {
+        p_.policy.bring(ops_, dir->get(), entry.name, *st, entry);
+      } else {
+        unit.edits.emplace_back(join_path(in, entry.name), st ? LocalEdit::Kind::Changed
+                                                              : LocalEdit::Kind::Removed);
+        unit.suspects.emplace_back(op.dir, op.at);
+      }
+    } catch (const std::system_error& error) {
+      if (ItemErrors::concerns_all(error)) throw;
+      unit.errors.emplace_back(join_path(in, entry.name), error.what());
+    }
   }
 }
 
@@ -212,19 +251,6 @@ bool Applier::as_it_was(const struct stat& st, const EntryStat& was, int dir, co
   // A link made or removed moves the ctime, and it may have been ours: the content tells.
   const auto read = read_file(dir, entry.name);
   return read && read->content == entry.content;
-}
-
-// Only on what still is what the index knows: else the new times would hide somebody's edit.
-void Applier::change(const Plan::Op& op, const Where& where) {
-  const Entry& entry = where.node.entries[op.at];
-  const auto st = ops_.look(where.dir.get(), entry.name);
-  if (st && as_it_was(*st, where.old.stats.at(op.was), where.dir.get(), entry)) {
-    p_.policy.bring(ops_, where.dir.get(), entry.name, *st, entry);
-  } else {
-    p_.edits.add(join_path(where.path, entry.name),
-                 st ? LocalEdit::Kind::Changed : LocalEdit::Kind::Removed);
-    suspects_.emplace_back(op.dir, op.at);
-  }
 }
 
 void Applier::remove() {

@@ -11,6 +11,8 @@
 #include "services/tree/progress.hpp"
 #include "services/tree/stager.hpp"
 
+#include <span>
+
 namespace mirrorbus::tree {
 
 // Errors of single entries: why each is not as it should be. Bounded.
@@ -31,9 +33,9 @@ class ItemErrors {
   }
   bool empty() const { return why_.empty(); }
   const std::string* of(const proto::Bytes& path) const;
+  static bool concerns_all(const std::system_error& error);
 
  private:
-  static bool concerns_all(const std::system_error& error);
   static constexpr std::size_t kKept = 100'000;
   std::unordered_map<proto::Bytes, std::string> why_;
 };
@@ -60,11 +62,14 @@ class Applier {
   const std::vector<std::pair<std::uint32_t, std::uint32_t>>& suspects() const { return suspects_; }
 
  private:
-  struct Where {
-    const proto::Bytes& path;  // of the directory
-    RootDir::Dir dir;
-    const proto::Node& node;  // the target's
-    const OldDirectory& old;
+  // Metadata changes in one directory, and what came of them.
+  struct ChangeUnit {
+    std::span<const Plan::Op> ops;
+    proto::Node node;  // the target's
+    OldDirectory old;
+    std::vector<std::pair<proto::Bytes, std::string>> errors;
+    std::vector<std::pair<proto::Bytes, LocalEdit::Kind>> edits;
+    std::vector<std::pair<std::uint32_t, std::uint32_t>> suspects;
   };
   void make_directories();
   void make_directory(std::uint32_t dir);
@@ -74,7 +79,7 @@ class Applier {
   void put(const proto::Bytes& staged, bool last_use, const RootDir::Dir& dir,
            const proto::Bytes& name, const proto::Bytes& path);
   void change(const std::vector<Plan::Op>& ops);
-  void change(const Plan::Op& op, const Where& where);
+  void change(ChangeUnit& unit, RootDir& root) const;
   static bool as_it_was(const struct stat& st, const EntryStat& was, int dir,
                         const proto::Entry& entry);
   void remove();

@@ -3,6 +3,7 @@
 #include "proto/tree_path.hpp"
 #include "services/tree/file_reader.hpp"
 #include "services/tree/fs_clock.hpp"
+#include "services/tree/pipeline.hpp"
 
 #include <algorithm>
 
@@ -18,6 +19,8 @@ using proto::join_path;
 using proto::Node;
 
 namespace {
+
+constexpr std::size_t kDepth = 64;  // directories being looked at
 
 timespec ctime_of(const EntryStat& stat) {
   return {static_cast<time_t>(stat.ctime_s), static_cast<long>(stat.ctime_ns)};
@@ -42,59 +45,80 @@ void Checker::mismatch(Bytes path, std::string what) {
 }
 
 void Checker::run(const RowSink& row) {
+  RootDir roots[] = {p_.root.clone(), p_.root.clone()};
+  Pipeline<Unit> pipeline(
+      kDepth, [&](Unit& unit, unsigned worker) { examine(unit, roots[worker]); },
+      [&](Unit& unit) { collect(unit, row); });
   for (std::uint32_t dir = 0; dir < p_.plan.dirs.size(); ++dir) {
     const Plan::Directory& each = p_.plan.dirs[dir];
-    if (!each.stays() || !each.entered) continue;
-    p_.control.check();
-    row(each, check(dir));
-    p_.control.report(progress_);
+    if (each.stays() && each.entered) pipeline.push(prepare(dir));
   }
+  pipeline.finish();
   auto st = p_.ops.look(p_.root.fd(), {});
   bool again = false;
-  if (!st || !check_metadata(p_.root.fd(), {}, p_.plan.dirs.front().entry, *st, again))
-    mismatch({}, "the root's owner, mode or time");
-  if (st) root_stat_ = EntryStat::of(*st);
+  if (!st || !check_metadata(p_.root.fd(), {}, p_.plan.dirs.front().entry, *st, again, limits_))
+    mismatch({}, "has another owner, mode or time");
 }
 
-DirectoryRow Checker::check(std::uint32_t dir) {
+Checker::Unit Checker::prepare(std::uint32_t dir) {
   const Plan::Directory& each = p_.plan.dirs[dir];
-  DirectoryRow row{each.path, each.id, p_.nodes.encoded(each.id), {}};
-  std::optional<OldDirectory> old;
-  if (each.exists) old = p_.live.again(each.path);
+  Unit unit;
+  unit.dir = dir;
+  unit.row = {each.path, each.id, p_.nodes.encoded(each.id), {}};
+  if (each.exists) unit.old = p_.live.again(each.path);
   if (p_.live.differs(each.path)) {
     if (const auto row = p_.committed(each.path)) count_all(row->node, left_out_before_);
-  } else if (old) {
-    for (const Entry& entry : old->node.entries) p_.policy.count(entry, left_out_before_);
+  } else if (unit.old) {
+    for (const Entry& entry : unit.old->node.entries) p_.policy.count(entry, left_out_before_);
   }
+  return unit;
+}
+
+void Checker::examine(Unit& unit, RootDir& root) const {
+  const Plan::Directory& each = p_.plan.dirs[unit.dir];
+  auto touched = std::ranges::lower_bound(p_.plan.touched, std::pair(unit.dir, 0u));
+  const auto is_touched = [&](std::uint32_t at) {
+    return touched != p_.plan.touched.end() && *touched == std::pair(unit.dir, at);
+  };
   std::optional<RootDir::Dir> fd;
   try {
-    fd = p_.root.open(each.path);
+    fd = root.open(each.path);
   } catch (const std::system_error& error) {
-    mismatch(each.path, error.what());
+    unit.mismatches.push_back({each.path, error.what()});
   }
 
-  next_touched_ = static_cast<std::size_t>(
-      std::ranges::lower_bound(p_.plan.touched, std::pair(dir, 0u)) - p_.plan.touched.begin());
-  proto::NodeReader reader(row.node);
+  proto::NodeReader reader(unit.row.node);
   Entry entry;
   std::size_t was = 0;
-  const std::size_t was_size = old ? old->node.entries.size() : 0;
+  const std::size_t was_size = unit.old ? unit.old->node.entries.size() : 0;
   for (std::uint32_t at = 0; reader.next(entry); ++at) {
-    p_.policy.count(entry, left_out_);
-    while (was < was_size && old->node.entries[was].name < entry.name) ++was;
-    const bool had = was < was_size && old->node.entries[was].name == entry.name;
-    const EntryStat* before = had ? &old->stats[was] : nullptr;
-    const bool touched = next_touched_ < p_.plan.touched.size() &&
-                         p_.plan.touched[next_touched_] == std::pair(dir, at);
-    if (touched) {
-      ++next_touched_;
-      ++progress_.files;
-      row.stats.push_back(fd ? check_entry(dir, at, fd->get(), entry, before) : EntryStat{});
+    p_.policy.count(entry, unit.left_out);
+    while (was < was_size && unit.old->node.entries[was].name < entry.name) ++was;
+    const bool had = was < was_size && unit.old->node.entries[was].name == entry.name;
+    const EntryStat* before = had ? &unit.old->stats[was] : nullptr;
+    if (is_touched(at)) {
+      ++touched;
+      ++unit.files;
+      unit.row.stats.push_back(fd ? check_entry(unit, at, fd->get(), entry, before)
+                                  : EntryStat{});
     } else {
-      row.stats.push_back(before && p_.policy.wanted(entry) ? *before : EntryStat{});
+      unit.row.stats.push_back(before && p_.policy.wanted(entry) ? *before : EntryStat{});
     }
   }
-  return row;
+}
+
+void Checker::collect(Unit& unit, const RowSink& row) {
+  p_.control.check();
+  for (Mismatch& each : unit.mismatches) mismatch(std::move(each.path), std::move(each.what));
+  for (const auto& [member, ino] : unit.members) check_group(member, ino);
+  for (const std::uint64_t ino : unit.linked) linked_.emplace(ino, 0);
+  left_out_.owners += unit.left_out.owners;
+  left_out_.devices += unit.left_out.devices;
+  left_out_.xattrs += unit.left_out.xattrs;
+  limits_ += unit.limits;
+  row(p_.plan.dirs[unit.dir], std::move(unit.row));
+  progress_.files += unit.files;
+  p_.control.report(progress_);
 }
 
 void Checker::count_all(proto::ByteView node, Fidelity& into) const {
@@ -103,11 +127,10 @@ void Checker::count_all(proto::ByteView node, Fidelity& into) const {
   while (reader.next(entry)) p_.policy.count(entry, into);
 }
 
-EntryStat Checker::check_entry(std::uint32_t dir, std::uint32_t at, int fd, const Entry& entry,
-                               const EntryStat* was) {
-  const auto place = std::pair(dir, at);
+EntryStat Checker::check_entry(Unit& unit, std::uint32_t at, int fd, const Entry& entry,
+                               const EntryStat* was) const {
+  const auto place = std::pair(unit.dir, at);
   if (std::ranges::binary_search(missing_, place)) return {};
-  const Bytes& in = p_.plan.dirs[dir].path;
   std::optional<struct stat> st;
   std::string wrong;
   bool again = false;
@@ -119,22 +142,23 @@ EntryStat Checker::check_entry(std::uint32_t dir, std::uint32_t at, int fd, cons
       wrong = "had been changed by somebody else";
     else
       wrong = wrong_with(fd, entry, *st, was);
-    if (wrong.empty() && !check_metadata(fd, entry.name, entry, *st, again))
+    if (wrong.empty() && !check_metadata(fd, entry.name, entry, *st, again, unit.limits))
       wrong = "has another owner, mode or time";
-    if (wrong.empty()) check_group(dir, at, *st, wrong);
   } catch (const std::system_error& error) {
     wrong = error.what();
   }
   if (!wrong.empty()) {
-    mismatch(join_path(in, entry.name), wrong);
+    unit.mismatches.push_back({join_path(p_.plan.dirs[unit.dir].path, entry.name), wrong});
     return {};
   }
+  note_links(unit, at, *st);
   EntryStat stat = EntryStat::of(*st);
   if (again) stat.flags |= EntryStat::kUncertain;  // within the clock's present tick
   return stat;
 }
 
-std::string Checker::wrong_with(int fd, const Entry& entry, struct stat& st, const EntryStat* was) {
+std::string Checker::wrong_with(int fd, const Entry& entry, struct stat& st,
+                                const EntryStat* was) const {
   if (!same_type(st, entry.type)) return "is of another type";
   const bool late = !before(st.st_ctim, p_.ended);
   switch (entry.type) {
@@ -165,7 +189,7 @@ std::string Checker::wrong_with(int fd, const Entry& entry, struct stat& st, con
 // False if it is not right and cannot be made right; what cannot be made right because of the
 // filesystem's or the user's limits counts as such.
 bool Checker::check_metadata(int fd, const Bytes& name, const Entry& entry, struct stat& st,
-                             bool& again) {
+                             bool& again, std::uint64_t& limits) const {
   if (p_.policy.matches(st, entry)) return true;
   p_.policy.bring(p_.ops, fd, name, st, entry);
   again = true;
@@ -180,24 +204,32 @@ bool Checker::check_metadata(int fd, const Bytes& name, const Entry& entry, stru
   struct stat masked = st;
   if (::geteuid() != 0) masked.st_mode &= ~static_cast<mode_t>(S_ISUID | S_ISGID | S_ISVTX);
   if (!p_.policy.matches(masked, possible)) return false;
-  ++limits_;
+  ++limits;
   return true;
 }
 
-void Checker::check_group(std::uint32_t dir, std::uint32_t at, const struct stat& st,
-                          std::string& wrong) {
-  const auto& members = p_.plan.members;
+void Checker::note_links(Unit& unit, std::uint32_t at, const struct stat& st) const {
+  if (S_ISDIR(st.st_mode)) return;
   const auto member =
-      std::ranges::lower_bound(members, std::pair(dir, at), {},
+      std::ranges::lower_bound(p_.plan.members, std::pair(unit.dir, at), {},
                                [](const Plan::Member& m) { return std::pair(m.dir, m.at); });
-  if (member == members.end() || member->dir != dir || member->at != at) {
-    if (st.st_nlink > 1 && !S_ISDIR(st.st_mode)) linked_.emplace(st.st_ino, 0);
-    return;
-  }
-  const auto [ino, first] = group_ino_.try_emplace(member->group, st.st_ino);
-  const auto [group, alone] = ino_group_.try_emplace(st.st_ino, member->group);
-  if (ino->second != st.st_ino) wrong = "is not the same file as the other names of its group";
-  if (group->second != member->group) wrong = "is the same file as the names of another group";
+  if (member != p_.plan.members.end() && member->dir == unit.dir && member->at == at)
+    unit.members.emplace_back(*member, st.st_ino);
+  else if (st.st_nlink > 1)
+    unit.linked.push_back(st.st_ino);
+}
+
+void Checker::check_group(const Plan::Member& member, std::uint64_t ino) {
+  const auto of_group = group_ino_.try_emplace(member.group, ino).first;
+  const auto of_ino = ino_group_.try_emplace(ino, member.group).first;
+  const auto path = [&] {
+    const Plan::Directory& dir = p_.plan.dirs[member.dir];
+    return join_path(dir.path, p_.nodes.node(dir.id).entries[member.at].name);
+  };
+  if (of_group->second != ino)
+    mismatch(path(), "is not the same file as the other names of its group");
+  if (of_ino->second != member.group)
+    mismatch(path(), "is the same file as the names of another group");
 }
 
 void Checker::check_links(const EachStats& rows) {

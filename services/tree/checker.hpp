@@ -42,8 +42,6 @@ class Checker {
   // not right has a stat without inode number.
   using RowSink = std::function<void(const Plan::Directory&, DirectoryRow&&)>;
   void run(const RowSink& row);
-  // The root directory's own lstat, after run().
-  const EntryStat& root_stat() const { return root_stat_; }
   // Afterwards, when `rows` can be gone through again: files that share an inode though the target
   // says they do not.
   using EachStats = std::function<void(
@@ -60,24 +58,41 @@ class Checker {
 
  private:
   static constexpr std::size_t kNamed = 1000;
-  DirectoryRow check(std::uint32_t dir);
+  // One directory: what is to be looked at, then what was seen. Made and collected by the caller's
+  // thread, looked at by any.
+  struct Unit {
+    std::uint32_t dir = 0;
+    DirectoryRow row;
+    std::optional<OldDirectory> old;
+
+    std::vector<Mismatch> mismatches;
+    std::vector<std::pair<Plan::Member, std::uint64_t>> members;  // and their inode numbers
+    std::vector<std::uint64_t> linked;                            // of files in no group
+    Fidelity left_out;
+    std::uint64_t limits = 0;
+    std::uint64_t files = 0;
+  };
+  Unit prepare(std::uint32_t dir);
+  void examine(Unit& unit, RootDir& root) const;
+  void collect(Unit& unit, const RowSink& row);
+
+  EntryStat check_entry(Unit& unit, std::uint32_t at, int fd, const proto::Entry& entry,
+                        const EntryStat* was) const;
+  std::string wrong_with(int fd, const proto::Entry& entry, struct stat& st,
+                         const EntryStat* was) const;
+  bool check_metadata(int fd, const proto::Bytes& name, const proto::Entry& entry,
+                      struct stat& st, bool& again, std::uint64_t& limits) const;
+  void note_links(Unit& unit, std::uint32_t at, const struct stat& st) const;
+  void check_group(const Plan::Member& member, std::uint64_t ino);
   void count_all(proto::ByteView node, Fidelity& into) const;
-  EntryStat check_entry(std::uint32_t dir, std::uint32_t at, int fd, const proto::Entry& entry,
-                        const EntryStat* was);
-  bool check_metadata(int fd, const proto::Bytes& name, const proto::Entry& entry, struct stat& st,
-                      bool& again);
-  std::string wrong_with(int fd, const proto::Entry& entry, struct stat& st, const EntryStat* was);
-  void check_group(std::uint32_t dir, std::uint32_t at, const struct stat& st, std::string& wrong);
   void mismatch(proto::Bytes path, std::string what);
 
   Parts p_;
   std::vector<std::pair<std::uint32_t, std::uint32_t>> suspects_;
   std::vector<std::pair<std::uint32_t, std::uint32_t>> missing_;  // not staged
-  std::size_t next_touched_ = 0;
   std::unordered_map<std::uint32_t, std::uint64_t> group_ino_;
   std::unordered_map<std::uint64_t, std::uint32_t> ino_group_;
   std::unordered_map<std::uint64_t, std::uint32_t> linked_;  // inodes of single files, times met
-  EntryStat root_stat_;
   std::vector<Mismatch> mismatches_;
   std::uint64_t mismatch_count_ = 0;
   std::uint64_t limits_ = 0;

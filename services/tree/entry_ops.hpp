@@ -11,6 +11,7 @@
 #include "proto/bytes.hpp"
 
 #include <cstdint>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -19,8 +20,8 @@
 
 namespace mirrorbus::tree {
 
-// What tests hand in to see, to break or to stop the work at a chosen point. Called on the thread
-// that works; it may throw, or never return.
+// What tests hand in to see, to break or to stop the work at a chosen point. Called by one thread at
+// a time, but not always by the same; it may throw, or never return.
 class Probe {
  public:
   enum class Step {
@@ -36,6 +37,10 @@ class Probe {
     (void)call;
     (void)name;
   }
+
+ private:
+  friend class EntryOps;
+  std::mutex mutex_;
 };
 
 class EntryOps {
@@ -71,7 +76,9 @@ class EntryOps {
   bool remove_all(int dir, const proto::Bytes& name) const;
 
   void mutating(const char* call, const proto::Bytes& name) const {
-    if (probe_) probe_->mutating(call, name);
+    if (!probe_) return;
+    const std::lock_guard lock(probe_->mutex_);
+    probe_->mutating(call, name);
   }
   void step(Probe::Step step) const {
     if (probe_) probe_->step(step);

@@ -1,14 +1,14 @@
 #include "services/tree/stager.hpp"
 
+#include "proto/sha256.hpp"
 #include "proto/tree_path.hpp"
 #include "services/tree/file_reader.hpp"
+#include "services/tree/pipeline.hpp"
 
 #include <algorithm>
 #include <cassert>
 
 #include <fcntl.h>
-#include <linux/fs.h>
-#include <sys/ioctl.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -25,6 +25,8 @@ namespace {
 
 constexpr std::uint64_t kLargeBytes = 8 * 1024 * 1024;   // asked for by range
 constexpr std::uint64_t kBatchBytes = 64 * 1024 * 1024;  // in one request
+constexpr std::size_t kDressed = 128;                    // inodes to a unit of work
+constexpr std::size_t kDepth = 16;                       // units
 
 }  // namespace
 
@@ -184,58 +186,99 @@ void Stager::take(const Hash& content, std::uint32_t number) {
   report();
 }
 
-// One answer of the source, or several.
+// One answer of the source, or several. Small contents are hashed and written by a helper while the
+// next ones come in.
 class Stager::FetchSink : public ContentSink {
  public:
-  FetchSink(Stager& stager, ContentSource& source, bool partial)
-      : stager_(stager), source_(source), partial_(partial) {}
+  FetchSink(Stager& stager, ContentSource& source)
+      : stager_(stager),
+        source_(source),
+        pipeline_(
+            kBuffered, [this](Arrived& arrived, unsigned) { stage(arrived); },
+            [this](Arrived& arrived) { collect(arrived); }) {}
 
-  // Ready to go on with a large file.
-  void resume(const Wanted& wanted) {
-    wanted_ = wanted;
+  // A large file, and what is there of it.
+  std::uint64_t resume(const Wanted& wanted) {
+    resumed_ = wanted_ = wanted;
     file_.emplace(stager_.p_.staging, wanted, true);
+    return file_->offset();
   }
-  std::uint64_t offset() const { return file_->offset(); }
+  // What has come whole is staged. Call also when the source failed.
+  void finish() { pipeline_.finish(); }
 
   void begin(const Hash& hash) override {
-    if (partial_) {
+    if (resumed_) {
       if (hash != wanted_.hash) file_.reset();
       return;
     }
-    file_.reset();
+    drop();
     const auto found = stager_.wanted_.find(hash);
     if (found == stager_.wanted_.end()) return;  // unasked, or a second time
     wanted_ = {hash, stager_.p_.plan.inodes[found->second].size};
-    file_.emplace(stager_.p_.staging, wanted_);
+    if (wanted_.size_bytes > kBufferBytes)
+      file_.emplace(stager_.p_.staging, wanted_);
+    else
+      buffer_.emplace();
   }
   void write(ByteView bytes) override {
     stager_.p_.control.check();
-    if (file_ && !file_->write(bytes)) refuse("is larger than signed");
+    if (file_ && !file_->write(bytes)) return refuse(wanted_.hash, "is larger than signed");
+    if (!buffer_) return;
+    if (bytes.size() > wanted_.size_bytes - buffer_->size())
+      return refuse(wanted_.hash, "is larger than signed");
+    *buffer_ += bytes;
   }
   void end() override {
-    if (!file_) return;
-    if (const auto number = file_->finish())
-      stager_.take(wanted_.hash, *number);
-    else
-      refuse("is not what was signed");
-    file_.reset();
+    if (buffer_) {
+      pipeline_.push({wanted_, std::move(*buffer_), {}});
+    } else if (file_) {
+      if (const auto number = file_->finish())
+        stager_.take(wanted_.hash, *number);
+      else
+        refuse(wanted_.hash, "is not what was signed");
+    }
+    drop();
   }
   void gone(const Hash& hash, const std::string& reason) override {
     stager_.reasons_[hash] = source_.name() + ": " + reason;
   }
 
  private:
-  void refuse(const std::string& what) {
+  static constexpr std::size_t kBuffered = 32;
+  static constexpr std::uint64_t kBufferBytes = 1024 * 1024;
+  struct Arrived {
+    Wanted wanted;
+    Bytes bytes;
+    std::optional<std::uint32_t> number;  // of its c name, if it is what it should be
+  };
+  void stage(Arrived& arrived) {
+    if (arrived.bytes.size() == arrived.wanted.size_bytes &&
+        proto::sha256(arrived.bytes) == arrived.wanted.hash)
+      arrived.number = stager_.p_.staging.put(arrived.wanted.hash, arrived.bytes);
+  }
+  void collect(Arrived& arrived) {
+    if (!arrived.number)
+      refuse(arrived.wanted.hash, "is not what was signed");
+    else if (stager_.wants(arrived.wanted.hash))
+      stager_.take(arrived.wanted.hash, *arrived.number);
+  }
+  void refuse(const Hash& hash, const std::string& what) {
+    drop();
+    source_.bad(hash, what);
+    stager_.reasons_[hash] = source_.name() + ": what came " + what;
+  }
+  void drop() {
     file_.reset();
-    source_.bad(wanted_.hash, what);
-    stager_.reasons_[wanted_.hash] = source_.name() + ": what came " + what;
+    buffer_.reset();
   }
 
   Stager& stager_;
   ContentSource& source_;
-  bool partial_;
+  std::optional<Wanted> resumed_;
   Wanted wanted_;
   std::optional<StagedFile> file_;
+  std::optional<Bytes> buffer_;
+  Pipeline<Arrived> pipeline_;
 };
 
 void Stager::fetch(ContentSource& source) {
@@ -260,39 +303,55 @@ void Stager::fetch_small(ContentSource& source, const std::vector<Wanted>& wante
     for (std::uint64_t bytes = 0;
          to < wanted.size() && to - from < ContentSource::kBatch && bytes < kBatchBytes; ++to)
       bytes += wanted[to].size_bytes;
-    FetchSink sink(*this, source, false);
-    source.fetch_objects(std::span(wanted).subspan(from, to - from), sink);
+    FetchSink sink(*this, source);
+    try {
+      source.fetch_objects(std::span(wanted).subspan(from, to - from), sink);
+    } catch (const SourceError&) {
+      sink.finish();
+      throw;
+    }
+    sink.finish();
     from = to;
     report();
   }
 }
 
 void Stager::fetch_large(ContentSource& source, const Wanted& wanted) {
-  FetchSink sink(*this, source, true);
-  sink.resume(wanted);
-  if (sink.offset() == wanted.size_bytes)
+  FetchSink sink(*this, source);
+  const std::uint64_t offset = sink.resume(wanted);
+  if (offset == wanted.size_bytes)
     sink.end();  // all of it had come
   else
-    source.fetch_range(wanted, sink.offset(), sink);
+    source.fetch_range(wanted, offset, sink);
 }
 
 void Stager::finish() {
+  // Before any of them is dressed: what is copied must hold still.
   for (std::uint32_t number = 0; number < p_.plan.inodes.size(); ++number) {
     const Plan::NewInode& inode = p_.plan.inodes[number];
-    if (number % 256 == 0) report();
     if (inode.source == Plan::Source::Same && !staged_.ready(number) && staged_.ready(inode.from))
       copy(p_.staging.dir(), staged_.name(p_.plan, inode.from), number);
-    if (staged_.ready(number) && !staged_.is_link(number)) dress(number);
   }
+  Pipeline<std::vector<Undressed>> pipeline(
+      kDepth, [this](std::vector<Undressed>& some, unsigned) { dress(some); },
+      [this](std::vector<Undressed>&) { report(); });
+  std::vector<Undressed> some;
+  for (std::uint32_t number = 0; number < p_.plan.inodes.size(); ++number) {
+    if (!staged_.ready(number) || staged_.is_link(number)) continue;
+    const Plan::NewInode& inode = p_.plan.inodes[number];
+    some.push_back({staged_.name(p_.plan, number), target_node(inode.dir).entries[inode.at]});
+    if (some.size() == kDressed) pipeline.push(std::exchange(some, {}));
+  }
+  if (!some.empty()) pipeline.push(std::move(some));
+  pipeline.finish();
 }
 
-void Stager::dress(std::uint32_t number) {
-  const Plan::NewInode& inode = p_.plan.inodes[number];
-  const Bytes name = staged_.name(p_.plan, number);
-  const auto st = p_.staging.ops().look(p_.staging.dir(), name);
-  if (!st) throw std::runtime_error("a staged file has vanished: " + name);
-  p_.policy.bring(p_.staging.ops(), p_.staging.dir(), name, *st,
-                  target_node(inode.dir).entries[inode.at]);
+void Stager::dress(const std::vector<Undressed>& some) const {
+  for (const auto& [name, entry] : some) {
+    const auto st = p_.staging.ops().look(p_.staging.dir(), name);
+    if (!st) throw std::runtime_error("a staged file has vanished: " + name);
+    p_.policy.bring(p_.staging.ops(), p_.staging.dir(), name, *st, entry);
+  }
 }
 
 std::vector<MissingItem> Stager::missing() {

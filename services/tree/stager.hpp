@@ -80,7 +80,11 @@ class Stager {
   bool copy_from_tree(std::uint32_t number);
   void make(std::uint32_t number);
   bool copy(int from, const proto::Bytes& name, std::uint32_t number);
-  void dress(std::uint32_t number);
+  struct Undressed {
+    proto::Bytes name;
+    proto::Entry entry;
+  };
+  void dress(const std::vector<Undressed>& some) const;
   void fetch_small(ContentSource& source, const std::vector<Wanted>& wanted);
   void fetch_large(ContentSource& source, const Wanted& wanted);
   void report();

@@ -7,6 +7,8 @@
 #include <fstream>
 
 #include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -172,20 +174,29 @@ StagedFile::StagedFile(Staging& staging, const Wanted& wanted, bool partial)
   constexpr int kFlags = O_CREAT | O_RDWR | O_NOFOLLOW | O_CLOEXEC;
   fd_ = base::Fd(::openat(staging_.dir(), name_.c_str(), kFlags | (partial ? 0 : O_EXCL), 0600));
   if (!fd_) throw_errno("create " + name_ + " in the staging directory");
-  if (!partial) return;
+  if (partial) hash_what_is_there();
+}
+
+void StagedFile::hash_what_is_there() {
   struct stat st;
-  if (::fstat(fd_.get(), &st) != 0) throw_errno("stat a partial file");
+  if (::fstat(fd_.get(), &st) != 0) throw_errno("stat a staged file");
   const auto have = static_cast<std::uint64_t>(st.st_size);
-  if (have <= wanted_.size_bytes) {
-    constexpr std::size_t kChunk = 1024 * 1024;
-    while (size_ < have) {
-      const auto chunk = std::min<std::uint64_t>(kChunk, have - size_);
-      hash_.update(read_exactly_at(fd_.get(), chunk, size_, "a partial file"));
-      size_ += chunk;
-    }
-  } else if (::ftruncate(fd_.get(), 0) != 0) {
-    throw_errno("cut a partial file");
+  if (have > wanted_.size_bytes) {
+    if (::ftruncate(fd_.get(), 0) != 0) throw_errno("cut a staged file");
+    return;
   }
+  constexpr std::size_t kChunk = 1024 * 1024;
+  while (size_ < have) {
+    const auto chunk = std::min<std::uint64_t>(kChunk, have - size_);
+    hash_.update(read_exactly_at(fd_.get(), chunk, size_, "a staged file"));
+    size_ += chunk;
+  }
+}
+
+bool StagedFile::clone(int from) {
+  if (name_.empty() || ::ioctl(fd_.get(), FICLONE, from) != 0) return false;
+  hash_what_is_there();
+  return true;
 }
 
 StagedFile::~StagedFile() {

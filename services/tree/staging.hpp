@@ -81,6 +81,9 @@ class StagedFile {
   StagedFile& operator=(const StagedFile&) = delete;
 
   std::uint64_t offset() const { return size_; }  // bytes that are there
+  // Shares the blocks of the open file `from` (a reflink), and hashes them. False where that cannot
+  // be done; then nothing has happened.
+  bool clone(int from);
   // False if it would become larger than it may; then nothing is kept.
   bool write(proto::ByteView bytes);
   // The number of its c name; nothing if hash or size are wrong.
@@ -88,6 +91,7 @@ class StagedFile {
 
  private:
   void discard();
+  void hash_what_is_there();
 
   Staging& staging_;
   Wanted wanted_;
