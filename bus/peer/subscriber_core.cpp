@@ -180,17 +180,12 @@ void SubscriberCore::installed(KnownCredential& known, base::Now now) {
     stream->whole = prefix_.empty();
   }
   if (credential.epoch < stream->epoch) return;  // for history only
-  if (credential.epoch == stream->epoch) {
-    const KnownCredential* newest = book_.find(stream->newest);
-    if (!newest || newest->credential.epoch != stream->epoch ||
-        newest->credential.serial < credential.serial)
-      stream->newest = known.id;
-    return;
-  }
+  // While epochs are still being walked the newest one is ahead of the stream's own.
   if (const KnownCredential* newest = book_.find(stream->newest);
       !newest || std::pair(newest->credential.epoch, newest->credential.serial) <
                      std::pair(credential.epoch, credential.serial))
     stream->newest = known.id;
+  if (credential.epoch == stream->epoch) return;
   if (!stream->tracker || stream->epoch == 0) {
     // Nothing was consumed of an earlier epoch.
     stream->epoch = credential.epoch;

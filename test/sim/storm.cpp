@@ -7,6 +7,7 @@
 #include "proto/sha256.hpp"
 
 #include <algorithm>
+#include <deque>
 #include <map>
 #include <memory>
 #include <set>
@@ -227,15 +228,25 @@ class Subscriber final : public peer::SubscriberActions {
   double drop = 0;               // of frames
   bool partitioned = false;      // nothing comes through, either way
   base::Duration wall_offset{};
+  bool echoes = false;           // somebody on the way sends old frames again
 
   void hear(const proto::Bytes& frame) {
     if (partitioned || world_.time() < deaf_until_) return;
+    if (echoes) {
+      heard_.push_back(frame);
+      if (heard_.size() > kEchoed) heard_.pop_front();
+      if (world_.chance(0.1)) arrive(heard_[world_.below(heard_.size())]);
+    }
     if (drop > 0 && world_.chance(drop)) {
       // A full pipe drops runs of messages, not single ones.
       deaf_until_ = world_.time() + std::chrono::milliseconds(world_.below(400));
       return;
     }
-    // TCP: delayed, but in order.
+    arrive(frame);
+  }
+
+  // TCP: delayed, but in order.
+  void arrive(const proto::Bytes& frame) {
     arrives_ = std::max(arrives_, world_.time() + std::chrono::microseconds(100 + world_.below(2000)));
     world_.at(arrives_ - world_.time(), [this, frame, life = life_] {
       if (life == life_) core_->frame(frame, world_.now(wall_offset));
@@ -256,7 +267,7 @@ class Subscriber final : public peer::SubscriberActions {
     if (key <= seen.last) fail(fmt::format("{} {}:{} out of order after {}:{}", event.stream.publisher, key.first, key.second, seen.last.first, seen.last.second));
     seen.last = key;
     seen.delivered.insert(key);
-    return peer::Outcome::Delivered;
+    return garbled(key.second) ? peer::Outcome::Undecodable : peer::Outcome::Delivered;
   }
 
   void gap(const peer::Gap& gap) override {
@@ -264,7 +275,8 @@ class Subscriber final : public peer::SubscriberActions {
     close_open_gap(seen, {gap.epoch, gap.from});
     seen.gaps.push_back({{gap.epoch, gap.from}, gap.to ? Key{gap.epoch, *gap.to} : kOpen});
     const Key end{gap.epoch, gap.to.value_or(gap.from)};
-    if (gap.to && Key{gap.epoch, gap.from} <= seen.last)
+    if (gap.to && *gap.to < gap.from) fail(fmt::format("gap {}:{} ends at {}", gap.epoch, gap.from, *gap.to));
+    if (Key{gap.epoch, gap.from} <= seen.last)
       fail(fmt::format("gap {}:{} after {}:{} was delivered", gap.epoch, gap.from, seen.last.first, seen.last.second));
     seen.last = std::max(seen.last, end);
   }
@@ -314,7 +326,7 @@ class Subscriber final : public peer::SubscriberActions {
         for (const std::string& text : patterns_) patterns.push_back(*proto::TopicPattern::parse(text));
         const bool filtered = !proto::matches_any(patterns, topic);
         const bool denied = !filtered && proto::is_under(topic, kDeniedUnder);
-        report.delivered += delivered;
+        (garbled(key.second) ? report.undecodable : report.delivered) += delivered;
         report.filtered += filtered;
         report.denied += denied;
         report.gap_events += lost;
@@ -323,7 +335,7 @@ class Subscriber final : public peer::SubscriberActions {
         if (!delivered && !filtered && !denied && !lost)
           fail(fmt::format("{} {}:{} ({}) silently lost to '{}'", publisher->name().publisher, key.first, key.second, topic, core_->prefix()));
       }
-        for (const auto& info : core_->streams(world_.now()))
+      for (const auto& info : core_->streams(world_.now()))
         if (info.id == publisher->id() && publisher->alive() && info.state != peer::StreamState::Current)
           fail(fmt::format("{} is still {} at {} of {}", info.name.publisher, peer::to_string(info.state), info.position, info.wanted));
     }
@@ -332,6 +344,10 @@ class Subscriber final : public peer::SubscriberActions {
   }
 
  private:
+  static constexpr std::size_t kEchoed = 3000;
+  // Some events cannot be read, whoever tries.
+  static bool garbled(std::uint64_t seq) { return seq % 97 == 0; }
+
   static constexpr Key kOpen{UINT64_MAX, UINT64_MAX};
   struct Range {
     Key from, to;
@@ -375,7 +391,7 @@ class Subscriber final : public peer::SubscriberActions {
 
   void save_cursor() {
     world_.at(1s, [this] {
-        cursors_ = core_->cursors();
+      cursors_ = core_->cursors();
       save_cursor();
     });
   }
@@ -394,6 +410,7 @@ class Subscriber final : public peer::SubscriberActions {
   std::map<proto::Hash, Seen> seen_;
   base::MonoTime arrives_{};
   base::MonoTime deaf_until_{};
+  std::deque<proto::Bytes> heard_;
   std::uint64_t life_ = 0;
 };
 
@@ -422,6 +439,8 @@ Report run_storm(std::uint64_t seed) {
   const bool drops = world.chance(0.6), partitions = world.chance(0.5), crashes = world.chance(0.5),
              restarts = world.chance(0.4), cuts = world.chance(0.25), jumps = world.chance(0.2),
              restores = world.chance(0.12), renewals = world.chance(0.3);
+  if (seed % 5 == 0)
+    for (auto& subscriber : subscribers) subscriber->echoes = true;
   if (drops)
     for (auto& subscriber : subscribers) subscriber->drop = 0.001 + 0.05 * static_cast<double>(world.below(100)) / 100;
 

@@ -65,6 +65,7 @@ struct Report {
   std::uint64_t delivered = 0;
   std::uint64_t filtered = 0;
   std::uint64_t denied = 0;
+  std::uint64_t undecodable = 0;
   std::uint64_t gap_events = 0;
   std::uint64_t gaps = 0;
   std::uint64_t replays = 0;
