@@ -60,6 +60,7 @@ namespace mirrorbus::proto {
   X(NotHeld, "not_held")                                                                        \
   X(NotAllowed, "not_allowed")                                                                  \
   X(Unavailable, "unavailable")                                                                 \
+  X(SourceCut, "source_cut")              /* too much from there did not prove its claim */     \
   /* trees */                                                                                   \
   X(BadName, "bad_name")                  /* empty, ".", "..", "/" or NUL, or over 255 bytes */ \
   X(BadOrder, "bad_order")                /* names not strictly increasing */                   \

@@ -7,6 +7,7 @@
 #include "tools/tool_config.hpp"
 
 #include <algorithm>
+#include <fstream>
 #include <iostream>
 #include <map>
 #include <optional>
@@ -29,6 +30,7 @@ constexpr base::Duration kAgain = 1s;  // an unanswered one is sent again: the r
 struct Options {
   std::string config;
   std::string relay;
+  std::string token_file;
   std::string prefix, environment;
   std::string service = "shell";
   std::string topic = "log.line";
@@ -46,8 +48,8 @@ std::string user_name() {
 // Keeps a window of submissions under way until each is acknowledged.
 class Sender {
  public:
-  Sender(const std::string& relay, base::Duration timeout, bool json)
-      : relay_(relay), timeout_(timeout), json_(json), socket_(context_, net::ZmqType::Dealer, {}) {
+  Sender(const std::string& relay, const std::string& token, base::Duration timeout, bool json)
+      : relay_(relay), token_(token), timeout_(timeout), json_(json), socket_(context_, net::ZmqType::Dealer, {}) {
     sender_.resize(proto::kSenderSize);
     trust::random_bytes(sender_.data(), sender_.size());
     socket_.connect(relay);
@@ -56,7 +58,9 @@ class Sender {
   void send(const std::string& topic, const proto::Value& body) {
     while (pending_.size() >= kWindow) wait();
     const std::uint64_t n = ++last_n_;
-    proto::Request request{n, "submit", to_args(proto::Submission{sender_, n, topic, proto::pack(body)})};
+    proto::Map args = to_args(proto::Submission{sender_, n, topic, proto::pack(body)});
+    if (!token_.empty()) args.emplace_back("token", token_);
+    proto::Request request{n, "submit", std::move(args)};
     Pending pending{proto::encode_request(request), {}, Clock::now() + timeout_, topic};
     transmit(pending);
     pending_.emplace(n, std::move(pending));
@@ -117,6 +121,7 @@ class Sender {
   }
 
   const std::string relay_;
+  const std::string token_;
   const base::Duration timeout_;
   const bool json_;
   net::ZmqContext context_;
@@ -134,6 +139,7 @@ int bus_logger(int argc, char** argv) {
                "bus-logger");
   app.add_option("--config", options.config, "a daemon's or tool's configuration file")->check(CLI::ExistingFile);
   app.add_option("--relay", options.relay, "the relay's submit endpoint, e.g. ipc:///run/mirrorbus/submit");
+  app.add_option("--token-file", options.token_file, "show the relay the token on this file's first line");
   app.add_option("--prefix", options.prefix, "topic prefix, e.g. org.example");
   app.add_option("--environment", options.environment, "dev, stg or production");
   app.add_option("--service", options.service, "topic segment of the sending service")->capture_default_str();
@@ -169,7 +175,14 @@ int bus_logger(int argc, char** argv) {
         proto::valid_utf8(text) ? proto::Value(text) : proto::Value(proto::Binary{text});
     return proto::Value(proto::Map{{"message", message}, {"host", host}, {"user", user}});
   };
-  Sender sender(relay, std::chrono::duration_cast<base::Duration>(std::chrono::duration<double>(options.timeout_s)),
+  const std::string token_file = options.token_file.empty() ? config.token_file : options.token_file;
+  std::string token;
+  if (!token_file.empty()) {
+    std::ifstream file(token_file);
+    if (!file || !std::getline(file, token) || token.empty())
+      throw std::runtime_error("no token can be read from " + token_file);
+  }
+  Sender sender(relay, token, std::chrono::duration_cast<base::Duration>(std::chrono::duration<double>(options.timeout_s)),
                 options.json);
   if (options.message) {
     sender.send(topic, body_of(*options.message));

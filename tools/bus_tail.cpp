@@ -1,4 +1,5 @@
 // bus-tail: prints events as they come, verified, in order, with gaps named.
+#include "bus/base/signals.hpp"
 #include "bus/net/zmq_blocking.hpp"
 #include "bus/peer/sources.hpp"
 #include "bus/peer/subscriber.hpp"
@@ -8,6 +9,7 @@
 #include "tools/tool_config.hpp"
 
 #include <charconv>
+#include <csignal>
 #include <ctime>
 
 #include <CLI/CLI.hpp>
@@ -20,6 +22,7 @@ struct Options {
   std::string config;
   std::vector<std::string> domains, endpoints, topics, exclude;
   std::string keyring;
+  std::string cursor;
   std::string since = "now";
   std::uint64_t count = 0;
   double timeout_s = 0;
@@ -188,6 +191,7 @@ int bus_tail(int argc, char** argv) {
   app.add_option("--topic", options.topics, "only topics matching this pattern (* one word, ** any number)");
   app.add_option("--exclude", options.exclude, "leave out topics matching this pattern");
   app.add_option("--since", options.since, "now, start, a time (UTC), PUBLISHER:SEQ or PUBLISHER:EPOCH:SEQ")->capture_default_str();
+  app.add_option("--cursor", options.cursor, "go on where this file says, and keep it up to date");
   app.add_option("--count", options.count, "end after this many events");
   app.add_option("--timeout", options.timeout_s, "end after this many seconds; 1 if --count was not reached");
   app.add_flag("--json", options.json, "one JSON object per line");
@@ -253,7 +257,7 @@ int bus_tail(int argc, char** argv) {
     return peer::Outcome::Delivered;
   };
   handlers.on_gap = [&](const peer::Gap& gap) { printer.gap(gap); };
-  peer::Subscriber subscriber(loop, context, subscription, config.settings.trust, "", registry, log,
+  peer::Subscriber subscriber(loop, context, subscription, config.settings.trust, options.cursor, registry, log,
                               std::move(handlers));
   peer::Sources sources(loop, discovery, subscriber, registry, log);
 
@@ -261,7 +265,9 @@ int bus_tail(int argc, char** argv) {
   if (options.timeout_s > 0)
     timeout.start(std::chrono::duration_cast<base::Duration>(std::chrono::duration<double>(options.timeout_s)),
                   [&] { loop.stop(); });
+  base::Signals signals(loop, {SIGTERM, SIGINT}, [&](int) { loop.stop(); });
   loop.run();
+  subscriber.save_cursor();
   return options.count > 0 && !printer.enough() ? 1 : 0;
 }
 

@@ -18,6 +18,7 @@ ToolConfig load_tool_config(const std::string& path) {
   const base::Config config = base::Config::load(path);
   tool.settings = peer::Settings::read(config, "tool");
   tool.relay = config.table("relay").text("connect", "");
+  tool.token_file = config.table("relay").text("token_file", "");
   return tool;
 }
 

@@ -14,7 +14,8 @@ namespace mirrorbus::tools {
 
 struct ToolConfig {
   peer::Settings settings;
-  std::string relay;  // [relay] connect
+  std::string relay;       // [relay] connect
+  std::string token_file;  // [relay] token_file
 };
 
 // The parts of `path` that tools use; defaults if it is empty. Raises base::ConfigError.

@@ -1,11 +1,16 @@
 #include "bus/peer/credential_book.hpp"
 
 #include "bus/trust/session_key.hpp"
+#include "proto/sha256.hpp"
 
 namespace mirrorbus::peer {
 namespace {
 constexpr std::size_t kMaxTopicsRemembered = 4096;
 constexpr std::uint64_t kNsPerSecond = 1'000'000'000;
+
+proto::Hash seal_hash(const proto::SealedCredential& sealed) {
+  return proto::Sha256().update(sealed.document).update(sealed.signature).finish();
+}
 }  // namespace
 
 KnownCredential* CredentialBook::find(const proto::Hash& id) {
@@ -13,76 +18,113 @@ KnownCredential* CredentialBook::find(const proto::Hash& id) {
   return it == known_.end() ? nullptr : it->second.get();
 }
 
-void CredentialBook::make_room(const proto::Hash& stream, std::uint64_t newest_epoch) {
-  auto& by_age = streams_[stream];
+std::shared_ptr<KnownCredential> CredentialBook::share(const proto::Hash& id) {
+  const auto it = known_.find(id);
+  return it == known_.end() ? nullptr : it->second;
+}
+
+void CredentialBook::forget(const proto::Hash& id) {
+  const auto it = known_.find(id);
+  if (it->second->state == KnownCredential::State::Checking) --checking_;
+  // Whoever still holds it must not go on believing it.
+  it->second->state = KnownCredential::State::Refused;
+  it->second->why = proto::Reject::UnknownCredential;
+  known_.erase(it);
+}
+
+void CredentialBook::make_room(std::map<Age, KnownCredential*>& by_age, std::uint64_t epoch) {
   while (by_age.size() >= kMaxPerStream) {
-    // The oldest goes, unless the newcomer is itself the oldest; then the oldest but newest stays.
+    // The oldest goes. If the newcomer is older still, a replay is at work in old times: then the
+    // second newest, which it will need last. The one the stream goes on with always stays.
     auto victim = by_age.begin();
-    if (victim->first.first > newest_epoch) victim = std::prev(by_age.end());
-    if (const KnownCredential* known = find(victim->second);
-        known && known->state == KnownCredential::State::Checking)
-      --checking_;
-    known_.erase(victim->second);
+    if (std::get<0>(victim->first) > epoch) victim = std::prev(by_age.end(), 2);
+    forget(victim->second->id);
     by_age.erase(victim);
   }
 }
 
-proto::Decoded<KnownCredential*> CredentialBook::offer(proto::ByteView bytes, base::Now now) {
+void CredentialBook::remember_refused(const proto::Hash& as_sealed, proto::Reject why) {
+  if (!refused_.emplace(as_sealed, why).second) return;
+  refused_order_.push_back(as_sealed);
+  if (refused_order_.size() <= kMaxRefused) return;
+  refused_.erase(refused_order_.front());
+  refused_order_.pop_front();
+}
+
+proto::Decoded<KnownCredential*> CredentialBook::offer(proto::ByteView bytes, Came came,
+                                                       SourceId source, SourceBudget& budget,
+                                                       base::Now now) {
   auto sealed = proto::decode_sealed(bytes);
   if (!sealed) return proto::refuse(sealed.error());
   const proto::Hash id = proto::credential_id(sealed->document);
-  if (KnownCredential* known = find(id)) {
-    // A refusal that came with another signature says nothing of this one.
-    if (known->state != KnownCredential::State::Refused || known->sealed == *sealed) return nullptr;
-  }
+  if (find(id)) return nullptr;
+  if (const auto it = refused_.find(seal_hash(*sealed)); it != refused_.end())
+    return proto::refuse(it->second);
   auto credential = proto::decode_credential(sealed->document);
   if (!credential) return proto::refuse(credential.error());
   if (!policy_.lists(credential->stream)) return proto::refuse(proto::Reject::PolicyDenied);
   if (base::from_ns(credential->issued_ns) > now.wall + kSkew)
     return proto::refuse(proto::Reject::CredentialFuture);
-  if (checking_ >= kMaxChecking) return proto::refuse(proto::Reject::Busy);
-
   const proto::Hash stream = credential->stream.id();
-  if (!find(id)) make_room(stream, credential->epoch);
-  auto known = std::make_unique<KnownCredential>();
+  if (const auto it = streams_.find(stream);
+      came == Came::Announced && it != streams_.end() && !it->second.empty()) {
+    const auto& [epoch, serial, newest] = it->second.rbegin()->first;
+    if (std::pair(credential->epoch, credential->serial) <= std::pair(epoch, serial))
+      return proto::refuse(proto::Reject::Superseded);
+  }
+  if (budget.cut(source, stream, now.mono)) return proto::refuse(proto::Reject::SourceCut);
+  if (checking_ >= kMaxChecking || !budget.take_check(source, now.mono))
+    return proto::refuse(proto::Reject::Busy);
+
+  auto known = std::make_shared<KnownCredential>();
   known->id = id;
   known->stream = stream;
+  known->source = source;
   for (const std::string& scope : credential->scopes)
     known->scopes.push_back(*proto::TopicPattern::parse(scope));
   known->credential = std::move(*credential);
   known->sealed = std::move(*sealed);
-  KnownCredential* result = known.get();
-  streams_[stream][{result->credential.epoch, result->credential.serial}] = id;
-  known_[id] = std::move(known);
   ++checking_;
-  return result;
+  return (known_[id] = std::move(known)).get();
 }
 
 proto::Decoded<KnownCredential*> CredentialBook::judge(
     const proto::Hash& id, const proto::Decoded<CredentialVerdict>& verdict) {
   KnownCredential* known = find(id);
   if (!known) return proto::refuse(proto::Reject::UnknownCredential);
-  if (known->state == KnownCredential::State::Checking) --checking_;
-  const auto refused = [&](proto::Reject why) {
-    known->state = KnownCredential::State::Refused;
-    known->why = why;
-    return proto::refuse(why);
-  };
-  if (!verdict && verdict.error() == proto::Reject::Unavailable) {
+  const bool first = known->state == KnownCredential::State::Checking;
+  const auto why = [&]() -> std::optional<proto::Reject> {
+    if (!verdict) return verdict.error();
+    if (verdict->primary_fingerprint != known->credential.stream.fingerprint)
+      return proto::Reject::WrongSigner;
+    if (verdict->key_expires_s != 0 &&
+        known->credential.not_after_ns > static_cast<std::uint64_t>(verdict->key_expires_s) * kNsPerSecond)
+      return proto::Reject::KeyExpired;
+    return std::nullopt;
+  }();
+  if (why == proto::Reject::Unavailable) {
     // gpg itself failed: that says nothing of the credential. A verdict given before stands.
-    if (known->state == KnownCredential::State::Checking) {
-      streams_[known->stream].erase({known->credential.epoch, known->credential.serial});
-      known_.erase(id);
-    }
-    return proto::refuse(proto::Reject::Unavailable);
+    if (first) forget(id);
+    return proto::refuse(*why);
   }
-  if (!verdict) return refused(verdict.error());
-  if (verdict->primary_fingerprint != known->credential.stream.fingerprint)
-    return refused(proto::Reject::WrongSigner);
-  if (verdict->key_expires_s != 0 &&
-      known->credential.not_after_ns > static_cast<std::uint64_t>(verdict->key_expires_s) * kNsPerSecond)
-    return refused(proto::Reject::KeyExpired);
+  if (why && first) {
+    remember_refused(seal_hash(known->sealed), *why);
+    forget(id);
+    return proto::refuse(*why);
+  }
+  if (why) {
+    // It was good, and much may refer to it: it stays, and says why it is good no more.
+    known->state = KnownCredential::State::Refused;
+    known->why = *why;
+    return proto::refuse(*why);
+  }
   known->state = KnownCredential::State::Good;
+  if (first) {
+    --checking_;
+    auto& by_age = streams_[known->stream];
+    make_room(by_age, known->credential.epoch);
+    by_age[{known->credential.epoch, known->credential.serial, id}] = known;
+  }
   return known;
 }
 
@@ -123,6 +165,8 @@ proto::Decoded<KnownCredential*> CredentialBook::check_seal(const proto::Hash& i
 
 std::vector<KnownCredential*> CredentialBook::renew(trust::Policy policy) {
   policy_ = std::move(policy);
+  refused_.clear();
+  refused_order_.clear();
   std::vector<KnownCredential*> again;
   for (auto& [id, known] : known_) {
     known->allowed.clear();

@@ -3,13 +3,16 @@
 #pragma once
 
 #include "bus/base/clock.hpp"
+#include "bus/peer/source_budget.hpp"
 #include "bus/trust/policy.hpp"
 #include "proto/batch.hpp"
 #include "proto/credential.hpp"
 #include "proto/head.hpp"
 
+#include <deque>
 #include <map>
 #include <memory>
+#include <tuple>
 #include <unordered_map>
 
 namespace mirrorbus::peer {
@@ -27,6 +30,7 @@ struct KnownCredential {
   proto::Credential credential;
   proto::SealedCredential sealed;
   proto::Hash stream;
+  SourceId source = 0;  // who gave it to us
   State state = State::Checking;
   proto::Reject why = proto::Reject::UnknownCredential;  // while not Good
   std::vector<proto::TopicPattern> scopes;
@@ -39,12 +43,17 @@ class CredentialBook {
   static constexpr base::Duration kSkew = std::chrono::seconds(300);
   static constexpr std::size_t kMaxChecking = 16;
   static constexpr std::size_t kMaxPerStream = 64;
+  static constexpr std::size_t kMaxRefused = 1024;
 
   explicit CredentialBook(trust::Policy policy) : policy_(std::move(policy)) {}
 
+  // Did we ask for a credential, or is it somebody's announcement? An announcement is news only if
+  // it is newer than what is known.
+  enum class Came { Asked, Announced };
   // A credential as received. The known one if its signature must now be checked; nothing if it is
-  // known already; or why it is not taken.
-  proto::Decoded<KnownCredential*> offer(proto::ByteView sealed, base::Now now);
+  // known already; or why it is not taken. `budget` says whether gpg may be started for `source`.
+  proto::Decoded<KnownCredential*> offer(proto::ByteView sealed, Came came, SourceId source,
+                                         SourceBudget& budget, base::Now now);
   // The verdict for one that was to be checked. The credential if it is Good now.
   proto::Decoded<KnownCredential*> judge(const proto::Hash& id,
                                          const proto::Decoded<CredentialVerdict>& verdict);
@@ -52,6 +61,8 @@ class CredentialBook {
   const KnownCredential* find(const proto::Hash& id) const {
     return const_cast<CredentialBook*>(this)->find(id);
   }
+  // For who wants to keep one: when the book drops it, it is Refused and stays readable.
+  std::shared_ptr<KnownCredential> share(const proto::Hash& id);
 
   // May `topic` be said by this credential's stream, by scope and by policy?
   bool allows(KnownCredential& known, proto::ByteView topic);
@@ -71,13 +82,20 @@ class CredentialBook {
   std::vector<KnownCredential*> renew(trust::Policy policy);
 
  private:
-  void make_room(const proto::Hash& stream, std::uint64_t newest_epoch);
+  using Age = std::tuple<std::uint64_t, std::uint32_t, proto::Hash>;  // epoch, serial, id
+
+  void forget(const proto::Hash& id);
+  void make_room(std::map<Age, KnownCredential*>& by_age, std::uint64_t epoch);
+  void remember_refused(const proto::Hash& as_sealed, proto::Reject why);
 
   trust::Policy policy_;
-  std::unordered_map<proto::Hash, std::unique_ptr<KnownCredential>> known_;
-  // By stream, then (epoch, serial).
-  std::unordered_map<proto::Hash, std::map<std::pair<std::uint64_t, std::uint32_t>, proto::Hash>> streams_;
+  std::unordered_map<proto::Hash, std::shared_ptr<KnownCredential>> known_;
+  // By stream: those that have been good. What never was takes no room among them.
+  std::unordered_map<proto::Hash, std::map<Age, KnownCredential*>> streams_;
   std::size_t checking_ = 0;
+  // Document and signature together, by their hash: gpg is not started for these again.
+  std::unordered_map<proto::Hash, proto::Reject> refused_;
+  std::deque<proto::Hash> refused_order_;
 };
 
 }  // namespace mirrorbus::peer

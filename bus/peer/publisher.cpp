@@ -59,6 +59,8 @@ Publisher::Metrics::Metrics(base::Registry& r)
       batches(r.counter("mirrorbus_batches_published_total", "Signed batches.")),
       disk_full(r.counter("mirrorbus_journal_disk_full_total",
                           "Commits that found the disk full and were tried again.")),
+      duplicates(r.counter("mirrorbus_duplicate_publisher_total",
+                           "Heads of this daemon's own stream that another one sent.")),
       last_seq(r.gauge("mirrorbus_last_seq", "Last durable sequence number.")),
       credential_not_after(r.gauge("mirrorbus_credential_not_after_seconds",
                                    "When the credential in use ends, since 1970.")) {}
@@ -205,6 +207,7 @@ void Publisher::on_ready(base::Task task) {
 std::expected<void, PublishError> Publisher::publish(proto::ByteView topic, proto::Bytes body,
                                                      OnDurable on_durable,
                                                      std::optional<store::SubmissionRecord> submission) {
+  if (duplicate_) return std::unexpected(PublishError::NotReady);
   const auto ticket = core_->publish(topic, std::move(body), loop_.now(), std::move(submission));
   if (!ticket) return std::unexpected(ticket.error());
   if (on_durable) waiting_.emplace(*ticket, std::move(on_durable));
@@ -213,13 +216,14 @@ std::expected<void, PublishError> Publisher::publish(proto::ByteView topic, prot
 }
 
 void Publisher::pump() {
+  if (duplicate_) return;
   while (auto batch = core_->next_batch(loop_.now())) sealed_.push_back(std::move(*batch));
   journal_next();
   if (const auto wake = core_->wake(loop_.now())) wake_.start_at(*wake, [this] { pump(); });
 }
 
 void Publisher::journal_next() {
-  if (!journalling_.empty() || sealed_.empty()) return;
+  if (duplicate_ || !journalling_.empty() || sealed_.empty()) return;
   while (!sealed_.empty() && journalling_.size() < kGroup) {
     journalling_.push_back(std::move(sealed_.front()));
     sealed_.pop_front();
@@ -267,6 +271,19 @@ void Publisher::journalled(std::vector<SealedBatch> batches) {
   }
   metrics_.last_seq.set(static_cast<double>(core_->last_durable()));
   pump();
+}
+
+void Publisher::heard(const proto::Head& head) {
+  if (!core_->of_another(head)) return;
+  metrics_.duplicates.add();
+  if (std::exchange(duplicate_, true)) return;
+  beat_.cancel();
+  announce_.cancel();
+  renew_.cancel();
+  broken(std::make_exception_ptr(std::runtime_error(fmt::format(
+      "duplicate_publisher: another daemon publishes as {} with this key (its epoch {}, ours {}); "
+      "stopping here. Give each its own [bus] publisher, or stop one for good",
+      name_.publisher, head.epoch, core_->epoch()))));
 }
 
 void Publisher::send(proto::Bytes frame) { socket_.send(std::move(frame)); }

@@ -40,7 +40,7 @@ class Publisher {
   const proto::Hash& stream() const { return stream_; }
   std::uint64_t epoch() const { return core_->epoch(); }
   const std::string& endpoint() const { return endpoint_; }  // where it is bound
-  bool ready() const { return core_->ready(loop_.now()); }
+  bool ready() const { return !duplicate_ && core_->ready(loop_.now()); }
   void on_ready(base::Task task);  // once, when the first credential is in use
 
   // `body` is a msgpack map. `on_durable` runs when the event is in the journal, before it is sent.
@@ -54,6 +54,10 @@ class Publisher {
   // What a submission became, if it is in the journal. The answer comes on the loop.
   void find_submission(proto::Bytes sender, std::uint64_t n,
                        std::move_only_function<void(std::optional<std::uint64_t> seq)> done);
+
+  // A verified head was heard, of whatever stream. If another publisher of our key and name sent it,
+  // publishing stops here and `on_broken` is told: two of one identity contradict each other.
+  void heard(const proto::Head& head);
 
   // Nothing waits and nothing is under way.
   bool idle() const { return core_->idle() && journalling_.empty(); }
@@ -97,6 +101,7 @@ class Publisher {
   std::vector<SealedBatch> journalling_;   // with the worker, or waiting for disk space
   std::unordered_map<std::uint64_t, OnDurable> waiting_;  // by ticket
   base::Task on_ready_;
+  bool duplicate_ = false;  // there is another one of us
 
   base::Timer wake_, beat_, announce_, renew_, care_, retry_;
   struct Metrics {
@@ -104,6 +109,7 @@ class Publisher {
     base::Counter& events;
     base::Counter& batches;
     base::Counter& disk_full;
+    base::Counter& duplicates;
     base::Gauge& last_seq;
     base::Gauge& credential_not_after;
   } metrics_;

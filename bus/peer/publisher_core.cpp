@@ -3,6 +3,7 @@
 #include "proto/event.hpp"
 #include "proto/limits.hpp"
 #include "proto/merkle.hpp"
+#include "proto/sha256.hpp"
 
 #include <algorithm>
 #include <cassert>
@@ -12,6 +13,7 @@ namespace {
 // While full batches keep coming, the journal may commit several at once.
 constexpr std::size_t kMaxInFlight = 32;
 constexpr std::size_t kSinceBeats = 8;
+constexpr std::size_t kRememberedHeads = 600;  // longer than any clock may be off
 // Of an event beside its body: version, flags, seq, time, base, levels, and the back-pointers.
 constexpr std::size_t kEventOverhead = 20 + 10 * proto::kMaxTopicSegments;
 }  // namespace
@@ -212,9 +214,19 @@ std::optional<proto::Bytes> PublisherCore::head(base::Now now, std::uint64_t old
   beat_lasts_.push_back(durable_seq_);
   if (beat_lasts_.size() > kSinceBeats) beat_lasts_.pop_front();
   proto::Bytes sealed = proto::encode_head(head);
+  sent_heads_.push_back(proto::sha256(sealed));
+  if (sent_heads_.size() > kRememberedHeads) sent_heads_.pop_front();
   const trust::Seal seal = key_->sign(sealed);
   sealed.append(seal.data(), seal.size());
   return sealed;
+}
+
+bool PublisherCore::of_another(const proto::Head& head) const {
+  if (head.stream != stream_ || head.epoch < epoch_) return false;
+  if (head.epoch > epoch_ || head.beat > beat_) return true;
+  const std::uint64_t ago = beat_ - head.beat;
+  return ago < sent_heads_.size() &&
+         sent_heads_[sent_heads_.size() - 1 - ago] != proto::sha256(proto::encode_head(head));
 }
 
 }  // namespace mirrorbus::peer

@@ -79,6 +79,10 @@ class PublisherCore {
   // usable credential.
   std::optional<proto::Bytes> head(base::Now now, std::uint64_t oldest);
 
+  // A verified head of our stream was heard: did another publisher of the same identity send it? Our
+  // own heads, whoever repeats them, and those of our earlier runs are no sign of another.
+  bool of_another(const proto::Head& head) const;
+
   std::uint64_t last_durable() const { return durable_seq_; }
   std::uint64_t epoch() const { return epoch_; }
   std::size_t waiting_bytes() const { return waiting_bytes_; }
@@ -124,6 +128,7 @@ class PublisherCore {
   std::uint64_t last_time_ns_ = 0;
 
   std::uint64_t beat_ = 0;
+  std::deque<proto::Hash> sent_heads_;  // the latest, by their bytes; the last one is of beat_
   std::deque<std::uint64_t> beat_lasts_;  // `last` of the latest beats, oldest first; never empty
 };
 

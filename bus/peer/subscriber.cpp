@@ -80,12 +80,16 @@ Subscriber::~Subscriber() = default;
 
 // ---- endpoints ----
 
+SourceId Subscriber::source_id(const std::string& endpoint) {
+  return source_ids_.try_emplace(endpoint, static_cast<SourceId>(source_ids_.size())).first->second;
+}
+
 void Subscriber::add_publisher(const std::string& endpoint) {
   if (!endpoints_.insert(endpoint).second) return;
   auto socket = std::make_unique<net::ZmqSocket>(loop_, context_, net::ZmqType::Sub,
                                                  net::ZmqOptions::subscriber());
-  socket->on_frame([this](proto::ByteView frame, const net::ZmqSender&) {
-    if (const auto why = core_.frame(frame, loop_.now())) {
+  socket->on_frame([this, source = source_id(endpoint)](proto::ByteView frame, const net::ZmqSender&) {
+    if (const auto why = core_.frame(frame, source, loop_.now())) {
       // Once a minute per reason: a flood of refusals must not become a flood of lines.
       base::MonoTime& last = last_logged_[*why];
       const base::MonoTime now = loop_.now().mono;
@@ -129,19 +133,17 @@ void Subscriber::gap(const Gap& gap) {
 
 void Subscriber::check_credential(const KnownCredential& known) {
   const proto::Hash id = known.id;
-  const auto judged = [this, id](const proto::Decoded<CredentialVerdict>& verdict) {
-    core_.judged(id, verdict, loop_.now());
-    const KnownCredential* now_known = core_.credential(id);
-    if (!now_known) return;
-    const proto::Credential& credential = now_known->credential;
-    if (now_known->state == KnownCredential::State::Good) {
-      log_.info("{} ({}) epoch {} is trusted", credential.stream.publisher,
-                proto::to_hex(credential.stream.fingerprint), credential.epoch);
-      if (handlers_.on_credential) handlers_.on_credential(now_known->stream, credential);
-    } else {
-      log_.warning("refused the credential of {} ({}): {}", credential.stream.publisher,
-                   proto::to_hex(credential.stream.fingerprint), to_string(now_known->why));
+  const auto judged = [this, id, name = known.credential.stream](
+                          const proto::Decoded<CredentialVerdict>& verdict) {
+    if (const auto why = core_.judged(id, verdict, loop_.now())) {
+      log_.warning("refused the credential of {} ({}): {}", name.publisher,
+                   proto::to_hex(name.fingerprint), to_string(*why));
+      return;
     }
+    const proto::Credential& credential = core_.credential(id)->credential;
+    log_.info("{} ({}) epoch {} is trusted", name.publisher, proto::to_hex(name.fingerprint),
+              credential.epoch);
+    if (handlers_.on_credential) handlers_.on_credential(core_.credential(id)->stream, credential);
   };
   if (known.credential.stream.scheme == proto::Scheme::None) {
     // The policy has a rule for unsigned streams of this name; there is nothing else to check.
@@ -197,10 +199,11 @@ std::string Subscriber::source_for(const Question& question) const {
 }
 
 void Subscriber::ask(const Question& question) {
-  const auto answered = [this, id = question.id](proto::Decoded<proto::Answer> answer) {
-    core_.answered(id, std::move(answer), loop_.now());
-  };
   const std::string source = source_for(question);
+  const auto answered = [this, id = question.id,
+                         from = source_id(source)](proto::Decoded<proto::Answer> answer) {
+    core_.answered(id, std::move(answer), from, loop_.now());
+  };
   if (source.empty()) {
     loop_.post([answered] { answered(proto::refuse(proto::Reject::Unavailable)); });
     return;
@@ -282,6 +285,8 @@ void Subscriber::export_counts() {
   grown("mirrorbus_unrecoverable_events_total", "Events named lost in gap notices.", &SubscriberCounts::gap_events);
   grown("mirrorbus_replay_requests_total", "Replays asked for.", &SubscriberCounts::replays);
   grown("mirrorbus_replayed_events_total", "Events taken from replays.", &SubscriberCounts::replayed);
+  grown("mirrorbus_credential_checks_total", "Times that a credential's signature was checked.", &SubscriberCounts::checks);
+  grown("mirrorbus_source_cuts_total", "Streams cut at an endpoint for a while: too much did not verify.", &SubscriberCounts::cuts);
   grown("mirrorbus_heads_total", "Heads accepted.", &SubscriberCounts::heads);
   for (std::size_t i = 0; i < now.refused.size(); ++i)
     if (const std::uint64_t more = now.refused[i] - exported_.refused[i])

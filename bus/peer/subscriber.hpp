@@ -30,6 +30,8 @@ class Subscriber : private SubscriberActions {
     // A stream's newest credential, whenever there is a new one; and once more when the stream has
     // been joined: what was published until then comes by no event, what is after it does.
     std::move_only_function<void(const proto::Hash& stream, const proto::Credential&)> on_credential;
+    // Every verified head of now, old or new: for who must notice another one of himself.
+    std::move_only_function<void(const proto::Head&)> on_head;
   };
 
   // `cursor_file`: where to keep the cursor; empty = nowhere.
@@ -64,6 +66,10 @@ class Subscriber : private SubscriberActions {
   void gap(const Gap& gap) override;
   void check_credential(const KnownCredential& known) override;
   void ask(const Question& question) override;
+  void head_heard(const proto::Head& head) override {
+    if (handlers_.on_head) handlers_.on_head(head);
+  }
+  SourceId source_id(const std::string& endpoint);
 
   using Judge = std::function<void(const proto::Decoded<CredentialVerdict>&)>;
   void verify(const proto::Hash& id, const proto::SealedCredential& sealed, Judge judged, int tries);
@@ -86,6 +92,7 @@ class Subscriber : private SubscriberActions {
 
   std::set<std::string> endpoints_;
   std::map<std::string, std::unique_ptr<net::ZmqSocket>> sockets_;
+  std::map<std::string, SourceId> source_ids_;  // of every endpoint ever heard or asked
   std::vector<std::string> serve_endpoints_;
   std::string keyring_stamp_;
   SubscriberCounts exported_;

@@ -80,7 +80,7 @@ struct SubscriberCore::Stream {
   proto::Bytes sealed_header;
   proto::BatchHeader header;
   proto::MerkleVerifier merkle;
-  KnownCredential* sealer = nullptr;
+  std::shared_ptr<KnownCredential> sealer;
   // Headers seen lately, by batch number of this epoch.
   std::map<std::uint64_t, proto::Hash> headers;
   bool equivocated = false;
@@ -120,42 +120,72 @@ SubscriberCore::SubscriberCore(SubscriberOptions options, trust::Policy policy,
 
 SubscriberCore::~SubscriberCore() = default;
 
-std::optional<proto::Reject> SubscriberCore::frame(proto::ByteView bytes, base::Now now) {
+std::optional<proto::Reject> SubscriberCore::frame(proto::ByteView bytes, SourceId source,
+                                                   base::Now now) {
   last_now_ = now;
-  const Refusal why = !bytes.empty() && bytes.front() == proto::kControl ? control(bytes, now)
-                                                                         : event(bytes, now);
+  const bool is_control = !bytes.empty() && bytes.front() == proto::kControl;
+  const Refusal why = is_control ? control(bytes, source, now) : event(bytes, source, now);
   if (why) ++counts_.refused[index(*why)];
   return why;
 }
 
 // ---- credentials and epochs ----
 
-SubscriberCore::Refusal SubscriberCore::control(proto::ByteView bytes, base::Now now) {
-  const auto frame = proto::decode_control(bytes);
-  if (!frame) return frame.error();
-  if (frame->kind == proto::ControlKind::Head) return head(*frame, now);
-  return offer(frame->payload, now);
+// Something claimed to be this stream's and is not: counted against whoever sent it.
+proto::Reject SubscriberCore::disproved(proto::Reject why, SourceId source, const proto::Hash& stream,
+                                        base::Now now) {
+  switch (why) {
+    case proto::Reject::BadSignature:
+    case proto::Reject::WrongSigner:
+    case proto::Reject::UnknownSigner:
+    case proto::Reject::BadPath:
+    case proto::Reject::BadRoot:
+      if (budget_.failed(source, stream, now.mono)) ++counts_.cuts;
+      break;
+    default:;  // says nothing against who passed it on
+  }
+  return why;
 }
 
-SubscriberCore::Refusal SubscriberCore::offer(proto::ByteView sealed, base::Now now) {
-  const auto known = book_.offer(sealed, now);
+SubscriberCore::Refusal SubscriberCore::control(proto::ByteView bytes, SourceId source,
+                                                base::Now now) {
+  const auto frame = proto::decode_control(bytes);
+  if (!frame) return frame.error();
+  if (frame->kind == proto::ControlKind::Head) return head(*frame, source, now);
+  return offer(frame->payload, CredentialBook::Came::Announced, source, now);
+}
+
+SubscriberCore::Refusal SubscriberCore::offer(proto::ByteView sealed, CredentialBook::Came came,
+                                              SourceId source, base::Now now) {
+  const auto known = book_.offer(sealed, came, source, budget_, now);
   if (!known) return known.error();
   if (*known) {
     fetching_.erase((*known)->id);
+    ++counts_.checks;
     actions_.check_credential(**known);
   }
   return std::nullopt;
 }
 
-void SubscriberCore::judged(const proto::Hash& credential,
-                            const proto::Decoded<CredentialVerdict>& verdict, base::Now now) {
+std::optional<proto::Reject> SubscriberCore::judged(const proto::Hash& credential,
+                                                    const proto::Decoded<CredentialVerdict>& verdict,
+                                                    base::Now now) {
   last_now_ = now;
+  const auto asked = book_.share(credential);
   const auto known = book_.judge(credential, verdict);
   if (!known) {
     ++counts_.refused[index(known.error())];
-    return;
+    return asked ? disproved(known.error(), asked->source, asked->stream, now) : known.error();
   }
   installed(**known, now);
+  // What was asked for in vain may be believed now.
+  if (Stream* stream = stream_of(**known); stream && stream->tracker) {
+    stream->stuck_since.reset();
+    stream->attempt = 0;
+    stream->not_before = {};
+    pursue(*stream, now);
+  }
+  return std::nullopt;
 }
 
 SubscriberCore::Stream* SubscriberCore::stream_of(const KnownCredential& known) {
@@ -223,6 +253,7 @@ void SubscriberCore::enter_epoch(Stream& stream, const proto::Credential& first,
     tracker.end_epoch(stream.epoch, end);
     tracker.want(end);
   }
+  stream.stuck_since.reset();
   stream.epoch = first.epoch;
   stream.serial = 0;
   stream.serial_from = 0;
@@ -268,7 +299,7 @@ void SubscriberCore::set_policy(trust::Policy policy, base::Now now) {
 
 // ---- live frames ----
 
-SubscriberCore::Refusal SubscriberCore::event(proto::ByteView bytes, base::Now now) {
+SubscriberCore::Refusal SubscriberCore::event(proto::ByteView bytes, SourceId source, base::Now now) {
   const auto frame = proto::decode_event_frame(bytes);
   if (!frame) return frame.error();
   Stream* stream = last_stream_;
@@ -284,18 +315,22 @@ SubscriberCore::Refusal SubscriberCore::event(proto::ByteView bytes, base::Now n
     stream = stream_of(*known);
     if (!stream) return proto::Reject::WrongStream;
     if (stream->sealed_header != frame->sealed_header)
-      if (const Refusal why = new_header(*stream, *known, *frame, *header, now)) return why;
+      if (const Refusal why = new_header(*stream, *known, *frame, *header, source, now)) return why;
     last_stream_ = stream;
   }
-  // The sealer can have been revoked since its header was checked.
-  if (stream->sealer->state != KnownCredential::State::Good) return stream->sealer->why;
+  // The sealer can have been revoked, or dropped, since its header was checked.
+  if (stream->sealer->state != KnownCredential::State::Good) {
+    stream->sealed_header.clear();
+    return stream->sealer->why;
+  }
+  if (budget_.cut(source, stream->id, now.mono)) return proto::Reject::SourceCut;
   const auto event = proto::decode_event(frame->event);
   if (!event) return event.error();
   if (event->seq < stream->header.first_seq || event->seq > stream->header.last_seq())
     return proto::Reject::BadIndex;
   if (!stream->merkle.verify(proto::event_leaf(frame->topic, frame->event),
                              event->seq - stream->header.first_seq, frame->path))
-    return proto::Reject::BadPath;
+    return disproved(proto::Reject::BadPath, source, stream->id, now);
   // From here on it is the publisher's own word, whatever it says.
   if (!proto::is_under(frame->topic, prefix_)) return std::nullopt;
   if (!stream->tracker) return std::nullopt;  // joining: before the start
@@ -307,7 +342,8 @@ SubscriberCore::Refusal SubscriberCore::event(proto::ByteView bytes, base::Now n
   stream->whole |= event->base_segments >= prefix_depth_;
   const std::uint64_t previous = event->previous(prefix_depth_);
   if (tracker.in_order(previous) && stream->header.epoch == stream->epoch) {
-    consume(*stream, event->seq, event->time_ns, *stream->sealer, frame->topic, event->body);
+    const auto sealer = stream->sealer;  // whatever the consumer does
+    consume(*stream, event->seq, event->time_ns, *sealer, frame->topic, event->body);
     if (tracker.held() > 0) drain(*stream);
     return std::nullopt;
   }
@@ -319,16 +355,18 @@ SubscriberCore::Refusal SubscriberCore::event(proto::ByteView bytes, base::Now n
 
 SubscriberCore::Refusal SubscriberCore::new_header(Stream& stream, KnownCredential& known,
                                                    const proto::EventFrame& frame,
-                                                   const proto::BatchHeader& header, base::Now now) {
+                                                   const proto::BatchHeader& header,
+                                                   SourceId source, base::Now now) {
   if (header.epoch != known.credential.epoch) return proto::Reject::BadField;
   if (header.epoch < stream.epoch) return proto::Reject::EpochRollback;
   if (stream.equivocated) return proto::Reject::Equivocation;
   const std::uint32_t serial = known.credential.serial;
   if (header.epoch == stream.epoch && serial < stream.serial && header.number >= stream.serial_from)
     return proto::Reject::Superseded;
+  if (budget_.cut(source, stream.id, now.mono)) return proto::Reject::SourceCut;
   const auto good = book_.check_seal(header.credential, header.time_ns, frame.header(), frame.seal(),
                                      true, now);
-  if (!good) return good.error();
+  if (!good) return disproved(good.error(), source, stream.id, now);
   const proto::Hash hash = proto::header_hash(frame.header());
   if (header.epoch == stream.epoch) {
     if (const auto it = stream.headers.find(header.number);
@@ -349,11 +387,12 @@ SubscriberCore::Refusal SubscriberCore::new_header(Stream& stream, KnownCredenti
   stream.sealed_header = frame.sealed_header;
   stream.header = header;
   stream.merkle = proto::MerkleVerifier(header.root, header.count);
-  stream.sealer = &known;
+  stream.sealer = book_.share(known.id);
   return std::nullopt;
 }
 
-SubscriberCore::Refusal SubscriberCore::head(const proto::ControlFrame& frame, base::Now now) {
+SubscriberCore::Refusal SubscriberCore::head(const proto::ControlFrame& frame, SourceId source,
+                                             base::Now now) {
   if (frame.payload.size() < proto::kSealSize) return proto::Reject::Truncated;
   const proto::ByteView bytes = frame.payload.substr(0, frame.payload.size() - proto::kSealSize);
   const auto head = proto::decode_head(bytes);
@@ -366,9 +405,12 @@ SubscriberCore::Refusal SubscriberCore::head(const proto::ControlFrame& frame, b
   }
   if (known->stream != head->stream) return proto::Reject::WrongStream;
   if (known->credential.epoch != head->epoch) return proto::Reject::BadField;
+  if (budget_.cut(source, head->stream, now.mono)) return proto::Reject::SourceCut;
   const auto good = book_.check_seal(head->credential, head->time_ns, bytes,
                                      frame.payload.substr(bytes.size()), true, now);
-  if (!good) return good.error();
+  if (!good) return disproved(good.error(), source, head->stream, now);
+  const bool clock = std::chrono::abs(base::from_ns(head->time_ns) - now.wall) > CredentialBook::kSkew;
+  if (!clock) actions_.head_heard(*head);
   Stream* found = stream_of(*known);
   if (!found) return proto::Reject::WrongStream;
   Stream& stream = *found;
@@ -376,9 +418,8 @@ SubscriberCore::Refusal SubscriberCore::head(const proto::ControlFrame& frame, b
   if ((head->epoch == stream.epoch && head->beat <= stream.beat) ||
       (head->epoch == stream.ratchet_epoch && head->beat <= stream.ratchet_beat))
     return proto::Reject::StaleHead;
-  const auto skew = std::chrono::abs(base::from_ns(head->time_ns) - now.wall);
-  stream.clock = skew > CredentialBook::kSkew;
-  if (stream.clock) return proto::Reject::ClockSkew;
+  stream.clock = clock;
+  if (clock) return proto::Reject::ClockSkew;
   if (head->epoch > stream.epoch) return std::nullopt;  // still walking to it
   if (const auto it = stream.headers.find(head->batch); it != stream.headers.end() && it->second != head->header) {
     stream.equivocated = true;
@@ -580,7 +621,7 @@ void SubscriberCore::failed(Stream& stream, std::uint32_t after_ms, base::Now no
 }
 
 void SubscriberCore::answered(std::uint64_t question, proto::Decoded<proto::Answer> answer,
-                              base::Now now) {
+                              SourceId source, base::Now now) {
   last_now_ = now;
   if (const auto it = questions_.find(question); it != questions_.end()) {
     const auto found = streams_.find(it->second);
@@ -603,9 +644,9 @@ void SubscriberCore::answered(std::uint64_t question, proto::Decoded<proto::Answ
         failed(stream, 0, now);
       }
     } else if (stream.unknown_epoch != 0) {
-      listed(stream, *answer, now);
+      listed(stream, *answer, source, now);
     } else if (stream.tracker) {
-      replayed(stream, *answer, now);
+      replayed(stream, *answer, source, now);
     }
     pursue(stream, now);
     return;
@@ -616,28 +657,35 @@ void SubscriberCore::answered(std::uint64_t question, proto::Decoded<proto::Answ
   fetching_.erase(it);
   if (!answer || answer->refused) return;
   for (const proto::Bytes& sealed : answer->parts)
-    if (const Refusal why = offer(sealed, now)) ++counts_.refused[index(*why)];
+    if (const Refusal why = offer(sealed, CredentialBook::Came::Asked, source, now))
+      ++counts_.refused[index(*why)];
 }
 
-void SubscriberCore::listed(Stream& stream, const proto::Answer& answer, base::Now now) {
-  std::map<std::uint64_t, const proto::Credential*> firsts;
-  bool waiting = false;
+void SubscriberCore::listed(Stream& stream, const proto::Answer& answer, SourceId source,
+                            base::Now now) {
+  // First credentials only, oldest first: in that order they are of use, however few may be checked.
+  std::map<std::uint64_t, std::pair<proto::Hash, const proto::Bytes*>> offered;
   for (const proto::Bytes& sealed : answer.parts) {
-    if (const Refusal why = offer(sealed, now)) ++counts_.refused[index(*why)];
     const auto decoded = proto::decode_sealed(sealed);
     if (!decoded) continue;
-    const KnownCredential* known = book_.find(proto::credential_id(decoded->document));
-    if (!known || known->stream != stream.id) continue;
-    if (known->credential.epoch <= stream.epoch || known->credential.serial != 0) continue;
-    waiting |= known->state == KnownCredential::State::Checking;
-    if (known->state == KnownCredential::State::Good)
-      firsts[known->credential.epoch] = &known->credential;
+    const auto credential = proto::decode_credential(decoded->document);
+    if (credential && credential->stream.id() == stream.id && credential->epoch > stream.epoch &&
+        credential->serial == 0)
+      offered[credential->epoch] = {proto::credential_id(decoded->document), &sealed};
   }
-  if (!waiting) {
-    std::vector<const proto::Credential*> ascending;
-    for (const auto& [epoch, credential] : firsts) ascending.push_back(credential);
-    walk_epochs(stream, ascending, now);
+  std::vector<const proto::Credential*> ascending;
+  bool complete = true;
+  for (const auto& [epoch, one] : offered) {
+    if (const Refusal why = offer(*one.second, CredentialBook::Came::Asked, source, now)) {
+      ++counts_.refused[index(*why)];
+      if (*why == proto::Reject::Busy) break;
+      continue;
+    }
+    const KnownCredential* known = book_.find(one.first);
+    complete &= known->state != KnownCredential::State::Checking;
+    if (complete && known->state == KnownCredential::State::Good) ascending.push_back(&known->credential);
   }
+  walk_epochs(stream, ascending, now);
   if (stream.unknown_epoch != 0) failed(stream, 0, now);
 }
 
@@ -651,7 +699,8 @@ SubscriberCore::Refusal SubscriberCore::check_rows(Stream& stream,
     const proto::BatchHeader& header = headers[i];
     KnownCredential* known = book_.find(header.credential);
     if (!known) {
-      fetch_credential(header.credential, stream.id);
+      for (std::size_t k = 0; k <= i; ++k)
+        if (!book_.find(headers[k].credential)) fetch_credential(headers[k].credential, stream.id);
       return proto::Reject::UnknownCredential;
     }
     if (known->stream != stream.id) return proto::Reject::WrongStream;
@@ -674,10 +723,11 @@ SubscriberCore::Refusal SubscriberCore::check_rows(Stream& stream,
   return std::nullopt;
 }
 
-void SubscriberCore::replayed(Stream& stream, const proto::Answer& answer, base::Now now) {
+void SubscriberCore::replayed(Stream& stream, const proto::Answer& answer, SourceId source,
+                              base::Now now) {
   GapTracker& tracker = *stream.tracker;
   const auto refuse = [&](proto::Reject why) {
-    ++counts_.refused[index(why)];
+    ++counts_.refused[index(disproved(why, source, stream.id, now))];
     failed(stream, 0, now);
   };
   const auto fields = proto::replay_answer(answer.fields);

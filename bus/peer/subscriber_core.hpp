@@ -84,6 +84,8 @@ class SubscriberActions {
   // Check the signature of this credential, then call judged().
   virtual void check_credential(const KnownCredential& known) = 0;
   virtual void ask(const Question& question) = 0;
+  // A head whose seal verifies and whose time is now, whatever else becomes of it.
+  virtual void head_heard(const proto::Head&) {}
 };
 
 struct SubscriberOptions {
@@ -106,6 +108,8 @@ struct SubscriberCounts {
   std::uint64_t replays = 0;
   std::uint64_t replayed = 0;  // events taken from replay answers
   std::uint64_t heads = 0;
+  std::uint64_t checks = 0;  // credentials handed to check_credential()
+  std::uint64_t cuts = 0;    // streams cut at an endpoint for a while
   std::array<std::uint64_t, 128> refused{};  // by proto::Reject
 };
 
@@ -133,11 +137,13 @@ class SubscriberCore {
   const std::string& prefix() const { return prefix_; }
 
   // A frame from a PUB socket. The reason if it was refused; refusals are counted here.
-  std::optional<proto::Reject> frame(proto::ByteView bytes, base::Now now);
-  void judged(const proto::Hash& credential, const proto::Decoded<CredentialVerdict>& verdict,
-              base::Now now);
-  // The answer to a question, or why there is none.
-  void answered(std::uint64_t question, proto::Decoded<proto::Answer> answer, base::Now now);
+  std::optional<proto::Reject> frame(proto::ByteView bytes, SourceId source, base::Now now);
+  // The reason if the credential is not believed.
+  std::optional<proto::Reject> judged(const proto::Hash& credential,
+                                      const proto::Decoded<CredentialVerdict>& verdict, base::Now now);
+  // The answer to a question, or why there is none, and who was asked.
+  void answered(std::uint64_t question, proto::Decoded<proto::Answer> answer, SourceId source,
+                base::Now now);
   // At least every 100 ms or so.
   void tick(base::Now now);
 
@@ -167,12 +173,13 @@ class SubscriberCore {
   struct Stream;
   using Refusal = std::optional<proto::Reject>;
 
-  Refusal control(proto::ByteView bytes, base::Now now);
-  Refusal head(const proto::ControlFrame& frame, base::Now now);
-  Refusal event(proto::ByteView bytes, base::Now now);
+  Refusal control(proto::ByteView bytes, SourceId source, base::Now now);
+  Refusal head(const proto::ControlFrame& frame, SourceId source, base::Now now);
+  Refusal event(proto::ByteView bytes, SourceId source, base::Now now);
   Refusal new_header(Stream& stream, KnownCredential& known, const proto::EventFrame& frame,
-                     const proto::BatchHeader& header, base::Now now);
-  Refusal offer(proto::ByteView sealed, base::Now now);
+                     const proto::BatchHeader& header, SourceId source, base::Now now);
+  Refusal offer(proto::ByteView sealed, CredentialBook::Came came, SourceId source, base::Now now);
+  proto::Reject disproved(proto::Reject why, SourceId source, const proto::Hash& stream, base::Now now);
   void installed(KnownCredential& known, base::Now now);
   void enter_epoch(Stream& stream, const proto::Credential& serial_zero, base::Now now);
   void walk_epochs(Stream& stream, const std::vector<const proto::Credential*>& serial_zeros,
@@ -185,10 +192,10 @@ class SubscriberCore {
   void skip_unknown_epochs(Stream& stream);
   void pursue(Stream& stream, base::Now now);
   void ask(Stream& stream, std::string verb, proto::Map args);
-  void replayed(Stream& stream, const proto::Answer& answer, base::Now now);
+  void replayed(Stream& stream, const proto::Answer& answer, SourceId source, base::Now now);
   Refusal check_rows(Stream& stream, const std::vector<proto::BatchRow>& rows,
                      const std::vector<proto::BatchHeader>& headers, base::Now now);
-  void listed(Stream& stream, const proto::Answer& answer, base::Now now);
+  void listed(Stream& stream, const proto::Answer& answer, SourceId source, base::Now now);
   void failed(Stream& stream, std::uint32_t after_ms, base::Now now);
   void fetch_credential(const proto::Hash& id, const proto::Hash& stream);
   Stream* stream_of(const KnownCredential& known);
@@ -197,6 +204,7 @@ class SubscriberCore {
   std::string prefix_;
   std::size_t prefix_depth_;
   CredentialBook book_;
+  SourceBudget budget_;
   store::Cursors resume_;
   SubscriberActions& actions_;
   SubscriberCounts counts_;

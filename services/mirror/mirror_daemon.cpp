@@ -91,6 +91,7 @@ void MirrorDaemon::subscribe() {
   handlers.on_credential = [this](const proto::Hash& stream, const proto::Credential& credential) {
     for (MirrorRole* mirror : mirrors_) mirror->on_credential(stream, credential);
   };
+  handlers.on_head = [this](const proto::Head& head) { publisher_.heard(head); };
   subscriber_ = std::make_unique<peer::Subscriber>(
       daemon_.loop(), daemon_.zmq(), std::move(options), daemon_.settings().trust,
       daemon_.settings().bus.state + "/cursor.sqlite", daemon_.metrics(), daemon_.log(""), std::move(handlers));

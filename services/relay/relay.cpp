@@ -4,13 +4,17 @@
 
 #include <algorithm>
 #include <cstring>
+#include <fstream>
 
 #include <arpa/inet.h>
+#include <fmt/core.h>
+#include <openssl/crypto.h>
 
 namespace mirrorbus::relay {
 namespace {
 
 constexpr std::uint32_t kAgainMs = 250;
+constexpr std::string_view kTokenMark = "token:";
 
 // An address as 16 bytes (IPv4 mapped into IPv6), and how many leading bits a range fixes.
 struct Address {
@@ -59,7 +63,8 @@ bool contains(const Range& range, const Address& address) {
 
 }  // namespace
 
-bool AllowRule::covers(const std::string& peer) const {
+bool AllowRule::covers(const std::string& peer, const std::string& token) const {
+  if (from.starts_with(kTokenMark)) return !token.empty() && from.substr(kTokenMark.size()) == token;
   const bool over_ipc = peer.empty() || peer.front() == ':';
   if (from == "ipc") return over_ipc;
   if (over_ipc && peer.find(':', 1) == std::string::npos) return false;
@@ -68,6 +73,44 @@ bool AllowRule::covers(const std::string& peer) const {
   return range && address && contains(*range, *address);
 }
 
+bool Tokens::add(const std::string& name, proto::ByteView secret) {
+  if (!name_of(secret).empty()) return false;
+  known_.emplace_back(name, proto::sha256(secret));
+  return true;
+}
+
+bool Tokens::contains(const std::string& name) const {
+  return std::ranges::find(known_, name, &std::pair<std::string, proto::Hash>::first) != known_.end();
+}
+
+std::string Tokens::name_of(proto::ByteView secret) const {
+  const proto::Hash shown = proto::sha256(secret);
+  const std::string* found = nullptr;
+  for (const auto& [name, hash] : known_)
+    if (CRYPTO_memcmp(hash.view().data(), shown.view().data(), proto::Hash::kSize) == 0) found = &name;
+  return found ? *found : std::string();
+}
+
+namespace {
+
+// [relay.tokens] NAME = "FILE": the file's first line is the secret.
+Tokens read_tokens(const base::ConfigTable& table) {
+  Tokens tokens;
+  for (const std::string& name : table.keys()) {
+    const std::string path = table.text(name);
+    std::ifstream file(path);
+    std::string secret;
+    if (!file || !std::getline(file, secret))
+      table.fail(name, "\"" + path + "\" cannot be read: it must hold the token on its first line");
+    if (secret.size() < Tokens::kShortest)
+      table.fail(name, fmt::format("\"{}\" must hold at least {} characters", path, Tokens::kShortest));
+    if (!tokens.add(name, secret)) table.fail(name, "has the same secret as another token");
+  }
+  return tokens;
+}
+
+}  // namespace
+
 RelaySettings RelaySettings::read(const base::Config& config, const std::string& base) {
   RelaySettings settings;
   settings.base = base;
@@ -75,12 +118,17 @@ RelaySettings RelaySettings::read(const base::Config& config, const std::string&
   settings.submit = table.texts("submit");
   if (settings.submit.empty())
     table.fail("submit", "must name at least one endpoint, e.g. [\"ipc:///run/mirrorbus/submit\"]");
-  table.find_text("connect");  // bus-logger's
+  for (const char* key : {"connect", "token_file"}) table.find_text(key);  // bus-logger's
+  settings.tokens = read_tokens(table.table("tokens"));
   for (const base::ConfigTable& allow : table.tables("allow")) {
     AllowRule rule;
     rule.from = allow.text("from");
-    if (rule.from != "ipc" && !parse_range(rule.from))
-      allow.fail("from", "\"" + rule.from + "\" is neither \"ipc\" nor an address range like \"10.0.0.0/8\"");
+    if (rule.from.starts_with(kTokenMark)) {
+      if (!settings.tokens.contains(rule.from.substr(kTokenMark.size())))
+        allow.fail("from", "\"" + rule.from + "\" names no token of [relay.tokens]");
+    } else if (rule.from != "ipc" && !parse_range(rule.from)) {
+      allow.fail("from", "\"" + rule.from + "\" is neither \"ipc\" nor an address range like \"10.0.0.0/8\" nor \"token:NAME\"");
+    }
     for (const std::string& text : allow.texts("topics")) {
       auto pattern = proto::TopicPattern::parse(text);
       if (!pattern) allow.fail("topics", "\"" + text + "\" is not a topic pattern");
@@ -117,12 +165,12 @@ void Relay::count_refused(proto::Reject why) {
       .add();
 }
 
-bool Relay::allowed(const std::string& peer, proto::ByteView topic) const {
+bool Relay::allowed(const std::string& peer, const std::string& token, proto::ByteView topic) const {
   // What mirrors and daemons say of themselves is never anybody else's to say.
   for (const char* own : {".mirror", ".bus"})
     if (proto::is_under(topic, settings_.base + own)) return false;
   return std::ranges::any_of(settings_.allow, [&](const AllowRule& rule) {
-    return rule.covers(peer) && proto::matches_any(rule.topics, topic);
+    return rule.covers(peer, token) && proto::matches_any(rule.topics, topic);
   });
 }
 
@@ -134,7 +182,12 @@ void Relay::submit(const proto::Request& request, const std::string& peer, peer:
   auto submission = proto::submission(request.args);
   if (!submission) return refuse_now(submission.error());
   if (!proto::is_under(submission->topic, settings_.base)) return refuse_now(proto::Reject::BadTopic);
-  if (!allowed(peer, submission->topic)) {
+  std::string token;
+  if (const proto::Value* shown = request.args.find("token")) {
+    if (!shown->as_text()) return refuse_now(proto::Reject::WrongType);
+    token = settings_.tokens.name_of(*shown->as_text());
+  }
+  if (!allowed(peer, token, submission->topic)) {
     log_.warning("refused {} from {}: no [[relay.allow]] rule covers it", submission->topic,
                  peer.empty() ? "ipc" : peer);
     return refuse_now(proto::Reject::NotAllowed);
@@ -146,7 +199,8 @@ void Relay::submit(const proto::Request& request, const std::string& peer, peer:
   // Whatever the sender wrote there, where it came from is for the relay to say.
   std::erase_if(*map, [](const auto& entry) { return entry.first == "submitter"; });
   const bool over_ipc = peer.empty() || peer.front() == ':';
-  map->emplace_back("submitter", over_ipc ? "ipc" + peer : "tcp:" + peer);
+  map->emplace_back("submitter", (over_ipc ? "ipc" + peer : "tcp:" + peer) +
+                                     (token.empty() ? "" : " token:" + token));
 
   const Key key{submission->sender, submission->n};
   auto& waiting = under_way_[key];

@@ -48,8 +48,8 @@ RelayDaemon::RelayDaemon(peer::Daemon& daemon, Settings settings)
 }
 
 base::Task RelayDaemon::prepare_reload(const peer::Settings&, Settings settings) {
-  return [this, allow = std::move(settings.allow)]() mutable {
-    if (relay_) relay_->set_rules(std::move(allow));
+  return [this, settings = std::move(settings)]() mutable {
+    if (relay_) relay_->set_rules(std::move(settings.allow), std::move(settings.tokens));
   };
 }
 

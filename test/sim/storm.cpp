@@ -249,7 +249,7 @@ class Subscriber final : public peer::SubscriberActions {
   void arrive(const proto::Bytes& frame) {
     arrives_ = std::max(arrives_, world_.time() + std::chrono::microseconds(100 + world_.below(2000)));
     world_.at(arrives_ - world_.time(), [this, frame, life = life_] {
-      if (life == life_) core_->frame(frame, world_.now(wall_offset));
+      if (life == life_) core_->frame(frame, 0, world_.now(wall_offset));
     });
   }
 
@@ -303,11 +303,11 @@ class Subscriber final : public peer::SubscriberActions {
         const auto frames = proto::encode_answer(*answer);
         auto decoded = proto::decode_answer(frames);
         if (question.stream.is_zero() && decoded->refused) continue;
-        core_->answered(question.id, std::move(decoded), world_.now(wall_offset));
+        core_->answered(question.id, std::move(decoded), 1, world_.now(wall_offset));
         return;
       }
       world_.at(2s, [this, question, life] {
-        if (life == life_) core_->answered(question.id, proto::refuse(proto::Reject::Unavailable), world_.now(wall_offset));
+        if (life == life_) core_->answered(question.id, proto::refuse(proto::Reject::Unavailable), 1, world_.now(wall_offset));
       });
     });
   }

@@ -1,0 +1,136 @@
+// Single rules of the subscriber that a storm of test/sim meets only now and then.
+#include "test/bus/peer/core_fixture.hpp"
+
+#include <catch2/catch.hpp>
+
+using namespace mirrorbus;
+using namespace mirrorbus::peer;
+using namespace mirrorbus::peer::test;
+using proto::Reject;
+using Positions = std::vector<std::pair<std::uint64_t, std::uint64_t>>;
+
+TEST_CASE("an epoch whose beginning nobody tells is named lost, and nothing comes again", "[subscriber]") {
+  TestPublisher publisher;
+  TestSubscriber subscriber(publisher);
+  const auto hear = [&](const proto::Bytes& frame, double seconds) {
+    subscriber.core->frame(frame, 0, at(seconds));
+    subscriber.believe(publisher, at(seconds));
+  };
+  const proto::Bytes first = publisher.announcement();
+  hear(first, 0);
+  hear(publisher.head(at(0)), 0);
+  for (int i = 0; i < 5; ++i) hear(publisher.publish(at(0.1)), 0.1);
+  REQUIRE(subscriber.delivered.size() == 5);
+
+  publisher.start(at(1));
+  for (int i = 0; i < 3; ++i) publisher.publish(at(1));
+  publisher.renew(at(1));
+  publisher.publish(at(1));
+  // Its second credential is heard, the first cannot be had. Then the old epoch's is heard once more.
+  hear(publisher.announcement(), 2);
+  hear(first, 2);
+  double now = 2;
+  for (; subscriber.gaps.empty() && now < 80; now += 0.1) {
+    subscriber.core->tick(at(now));
+    std::vector<Question> asked = std::exchange(subscriber.questions, {});
+    for (const Question& question : asked)
+      subscriber.core->answered(question.id, proto::refuse(Reject::Unavailable), 1, at(now));
+    if (static_cast<int>(now * 10) % 10 == 0) hear(first, now);
+  }
+  REQUIRE(subscriber.gaps.size() == 2);
+  CHECK(subscriber.gaps[0].epoch == 1);
+  CHECK(subscriber.gaps[0].from == 6);
+  CHECK_FALSE(subscriber.gaps[0].to);
+  CHECK(subscriber.gaps[1].epoch == 2);
+  CHECK(subscriber.gaps[1].to == 8);
+  hear(publisher.head(at(now)), now);
+  for (int i = 0; i < 20; ++i) {
+    subscriber.core->tick(at(now += 0.1));
+    subscriber.answer(publisher, at(now));
+    subscriber.believe(publisher, at(now));
+  }
+  CHECK(subscriber.delivered == Positions{{1, 1}, {1, 2}, {1, 3}, {1, 4}, {1, 5}, {2, 9}});
+}
+
+TEST_CASE("many epochs are walked although few credentials may be checked at once", "[subscriber]") {
+  TestPublisher publisher;
+  store::Cursors cursors;
+  cursors[publisher.id] = {1, 0, 0, 0, 1};
+  TestSubscriber subscriber(publisher, cursors);
+  publisher.publish(at(0));
+  for (int epoch = 2; epoch <= 30; ++epoch) {
+    publisher.start(at(0));
+    publisher.publish(at(0));
+  }
+  double now = 0;
+  subscriber.core->frame(publisher.announcement(), 0, at(now));
+  subscriber.believe(publisher, at(now));
+  subscriber.core->frame(publisher.head(at(now)), 0, at(now));
+  std::size_t most_at_once = 0;
+  double beat = 1;
+  for (; subscriber.delivered.size() < 30 && now < 120; now += 0.05) {
+    subscriber.core->tick(at(now));
+    if (now >= beat) subscriber.core->frame(publisher.head(at(beat++)), 0, at(now));
+    subscriber.answer(publisher, at(now));
+    most_at_once = std::max(most_at_once, subscriber.to_check.size());
+    subscriber.believe(publisher, at(now));
+  }
+  INFO("after " << now << " s");
+  CHECK(subscriber.gaps.empty());
+  REQUIRE(subscriber.delivered.size() == 30);
+  for (std::uint64_t i = 0; i < 30; ++i) CHECK(subscriber.delivered[i] == Positions::value_type(i + 1, i + 1));
+  CHECK(most_at_once <= 5);
+}
+
+TEST_CASE("another publisher of the same identity is told from our own heads", "[publisher]") {
+  TestPublisher ours;
+  ours.publish(at(0));
+  TestSubscriber listener(ours);
+  listener.core->frame(ours.announcement(), 0, at(0));
+  listener.believe(ours, at(0));
+  const auto heard = [&](const proto::Bytes& frame, base::Now now) {
+    listener.heads.clear();
+    listener.core->frame(frame, 0, now);
+    return listener.heads.size() == 1 && ours.core->of_another(listener.heads[0]);
+  };
+  std::vector<proto::Bytes> own;
+  for (int i = 0; i < 20; ++i) own.push_back(ours.head(at(i)));
+  CHECK_FALSE(heard(own.back(), at(19)));
+  REQUIRE(listener.heads.size() == 1);
+  CHECK_FALSE(heard(own.front(), at(19)));  // a proxy repeats it
+  CHECK(listener.heads.size() == 1);
+
+  SECTION("one started later") {
+    TestPublisher other;
+    other.start(at(20));
+    REQUIRE(other.core->epoch() > ours.core->epoch());
+    listener.core->frame(other.announcement(), 0, at(20));
+    listener.believe(other, at(20));
+    CHECK(heard(other.head(at(20)), at(20)));
+    // It, in turn, cannot tell ours from its own past.
+    proto::Head older = listener.heads[0];
+    older.epoch = ours.core->epoch();
+    CHECK_FALSE(other.core->of_another(older));
+  }
+  SECTION("a copy of the running process") {
+    proto::Head head = [&] {
+      heard(own.back(), at(19));
+      return listener.heads[0];
+    }();
+    proto::Head ahead = head;
+    ++ahead.beat;
+    CHECK(ours.core->of_another(ahead));
+    proto::Head differs = head;
+    differs.last += 1;
+    CHECK(ours.core->of_another(differs));
+    proto::Head foreign = ahead;
+    foreign.stream = proto::sha256("another stream");
+    CHECK_FALSE(ours.core->of_another(foreign));
+  }
+  SECTION("one of long ago says nothing") {
+    const proto::Bytes old = own.back();
+    for (int i = 20; i < 1000; ++i) ours.head(at(i));
+    CHECK_FALSE(heard(old, at(1000)));
+    CHECK(listener.heads.empty());
+  }
+}
