@@ -53,6 +53,7 @@ Database::Database(const std::string& path, const Options& options) : path_(path
     sqlite3_busy_timeout(db_, 10'000);
     if (!options.read_only) {
       exec("PRAGMA page_size=" + std::to_string(options.page_size_bytes));
+      if (options.can_shrink) exec("PRAGMA auto_vacuum=INCREMENTAL");
       exec("PRAGMA journal_mode=WAL");
       exec(options.full_sync ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=OFF");
       if (!options.auto_checkpoint) exec("PRAGMA wal_autocheckpoint=0");
@@ -94,6 +95,11 @@ bool Database::checkpoint(bool truncate) {
   if (code == SQLITE_BUSY) return false;
   if (code != SQLITE_OK) fail(db_, code, path_ + ": checkpoint");
   return log == done;
+}
+
+void Database::shrink() {
+  exec("PRAGMA incremental_vacuum");
+  checkpoint(true);
 }
 
 std::int64_t Database::last_insert_rowid() const noexcept { return sqlite3_last_insert_rowid(db_); }

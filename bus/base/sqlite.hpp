@@ -28,6 +28,7 @@ class Database {
     bool full_sync = true;        // synchronous=FULL: a commit survives a power cut; else OFF
     int page_size_bytes = 16384;  // only for a new file
     bool auto_checkpoint = true;
+    bool can_shrink = false;  // only for a new file: shrink() gives unused pages back
   };
 
   // Opens or creates `path` in WAL mode.
@@ -41,6 +42,8 @@ class Database {
   Statement prepare(std::string_view sql);
   // Moves WAL pages into the file; true if all of them went.
   bool checkpoint(bool truncate);
+  // Cuts unused pages off the file, if it was made so that it can, and empties the WAL.
+  void shrink();
   std::int64_t wal_pages() const noexcept { return wal_pages_; }
   std::int64_t last_insert_rowid() const noexcept;
   std::int64_t changes() const noexcept;

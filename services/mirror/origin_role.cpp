@@ -13,6 +13,8 @@ using namespace std::chrono_literals;
 
 constexpr base::Duration kRetry = 1s;
 constexpr base::Duration kReopen = 60s;
+// First the mirrors get what was published.
+constexpr base::Duration kTidyAfter = 5s;
 constexpr std::size_t kChangesPage = 1000;
 
 tree::OriginSettings engine_settings(const TreeSettings& settings, const std::string& state_dir) {
@@ -108,6 +110,7 @@ OriginRole::OriginRole(const TreeContext& context, const TreeSettings& settings,
       quiet_(context.loop),
       reconcile_(context.loop),
       retry_(context.loop),
+      tidy_(context.loop),
       worker_(context.loop, 1) {
   open();
 }
@@ -167,6 +170,7 @@ void OriginRole::opened(Opened found) {
   watching_ = std::make_unique<base::FdWatch>(context_.loop, watch_->fd(), [this](bool, bool) { hear(); });
   watching_->want(true, false);
   reconcile_.start(settings_.reconcile, [this] { reconcile(); });
+  tidy_.start(kTidyAfter, [this] { tidy(); });
   // The first version is published by itself, also of a tree that waits for `publish` otherwise.
   if (!found.newest || settings_.publish_auto || !waiting_.empty()) look(false, false);
 }
@@ -211,6 +215,18 @@ void OriginRole::reconcile() {
   reconcile_due_ = true;
   reconcile_.start(settings_.reconcile, [this] { reconcile(); });
   consider();
+}
+
+void OriginRole::tidy() {
+  if (stopping_) return;
+  worker_.submit([this] { return tree_->tidy(); },
+                 [this](base::Outcome<bool> more) {
+                   if (!more)
+                     log_.warning("giving unused space back: {}; tried again after the next version",
+                                  what_failed(more.error()));
+                   else if (*more)
+                     tidy();
+                 });
 }
 
 // ---- closing versions ----
@@ -289,6 +305,7 @@ void OriginRole::looked(const Closed& found) {
       log_.notice("version {} closed in {:.3f} s: {} changes, pack of {} bytes", version.record.number, last_seconds_,
                   found.closing.changes, version.pack ? version.pack->size : 0);
       announce(version);
+      tidy_.start(kTidyAfter, [this] { tidy(); });
       break;
     }
     case State::Unchanged:

@@ -68,6 +68,7 @@ class OriginRole final : public TreeRole {
   void fail_waiting(const std::string& why);
   void failed(const std::string& doing, const std::exception_ptr& error);
   void reconcile();
+  void tidy();
 
   TreeContext context_;
   base::Log log_;
@@ -99,7 +100,7 @@ class OriginRole final : public TreeRole {
     base::Counter& hashed_bytes;
     base::Gauge& problems;
   } metrics_;
-  base::Timer quiet_, reconcile_, retry_;
+  base::Timer quiet_, reconcile_, retry_, tidy_;
   base::WorkerPool worker_;
 };
 

@@ -3,7 +3,10 @@
 #include "proto/sha256.hpp"
 #include "proto/tree_path.hpp"
 
+#include <algorithm>
 #include <cassert>
+#include <charconv>
+#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <stdexcept>
@@ -93,6 +96,10 @@ std::optional<Hash> hash_file(int fd, std::uint64_t size, int copy = -1) {
   return hash.finish();
 }
 
+std::string temp_name(unsigned worker, std::uint64_t number) {
+  return "temp" + std::to_string(worker) + "/" + std::to_string(number);
+}
+
 std::string object_name(const Hash& hash) {
   const std::string hex = proto::to_hex(hash);
   return hex.substr(0, 2) + "/" + hex;
@@ -131,9 +138,7 @@ ContentStore::ContentStore(const std::string& folder, const std::string& tree_pa
     : folder_(folder) {
   objects_ = make_dir(AT_FDCWD, folder);
   for (unsigned i = 0; i < kWorkers; ++i) {
-    const Fd temp = make_dir(objects_.get(), "temp" + std::to_string(i));
-    // Left by a crash.
-    each_name(temp.get(), [&](const char* name) { ::unlinkat(temp.get(), name, 0); });
+    list_leftovers(i);
   }
   if (wanted == StoreKind::None || wanted == StoreKind::Copy) {
     kind_ = wanted;
@@ -176,7 +181,7 @@ bool ContentStore::works(StoreKind kind, const std::string& tree_path, std::stri
     smallest = size;
     sample = it->path();
   }
-  const std::string temp = temp_name(0);
+  const std::string temp = temp_name(0, next_[0]++);
   if (sample.empty()) {  // nothing to try it with but our own
     sample = folder_ + "/temp0/sample";
     const Fd made(::open(sample.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
@@ -197,9 +202,31 @@ bool ContentStore::works(StoreKind kind, const std::string& tree_path, std::stri
   return false;
 }
 
-// A directory for each worker, so that they do not wait for one another's.
-std::string ContentStore::temp_name(unsigned worker) {
-  return "temp" + std::to_string(worker) + "/" + std::to_string(next_[worker]++);
+// What a crash left in a worker's directory.
+void ContentStore::list_leftovers(unsigned worker) {
+  const Fd folder = make_dir(objects_.get(), "temp" + std::to_string(worker));
+  each_name(folder.get(), [&](const char* name) {
+    std::uint64_t number = 0;
+    const char* end = name + std::strlen(name);
+    if (const auto [at, error] = std::from_chars(name, end, number); error == std::errc() && at == end) {
+      swept_later_[worker].push_back(number);
+      next_[worker] = std::max(next_[worker], number + 1);
+    } else {
+      ::unlinkat(folder.get(), name, 0);
+    }
+  });
+}
+
+bool ContentStore::sweep(std::size_t limit) {
+  for (unsigned worker = 0; worker < kWorkers; ++worker) {
+    auto& numbers = swept_later_[worker];
+    for (; !numbers.empty(); numbers.pop_back()) {
+      if (limit-- == 0) return true;
+      remove(temp_name(worker, numbers.back()));
+    }
+    numbers.shrink_to_fit();
+  }
+  return false;
 }
 
 void ContentStore::remove(const std::string& name) const {
@@ -253,9 +280,10 @@ HoldResult ContentStore::hash_only(int dir, const Bytes& name) const {
   return result;
 }
 
-// Gives a link in `temp` its object's name, or removes it if that content is held.
-void ContentStore::take_link(const std::string& temp, HoldResult& result) {
+// Gives a temporary link its object's name, or removes it if that content is held.
+void ContentStore::take_link(unsigned worker, std::uint64_t number, HoldResult& result) {
   const int at = objects_.get();
+  const std::string temp = temp_name(worker, number);
   const std::string name = object_name(result.hash);
   const auto take = [&](unsigned flags) {
     return ::renameat2(at, temp.c_str(), at, name.c_str(), flags) == 0;
@@ -276,8 +304,12 @@ void ContentStore::take_link(const std::string& temp, HoldResult& result) {
   // What only we still hold, and is here again under another inode: an ordinary rsync into the tree
   // makes new inodes for all it touches, which would leave everything there twice.
   if (!result.linked && object.st_nlink == 1) {
-    result.linked = take(0);
-    if (result.linked) return;
+    result.linked = take(RENAME_EXCHANGE);
+    if (result.linked) {
+      swept_later_[worker].push_back(number);
+      return;
+    }
+    if (errno == EINVAL && (result.linked = take(0))) return;
   }
   remove(temp);
 }
@@ -301,7 +333,8 @@ HoldResult ContentStore::hold_link(int dir, const Bytes& name, unsigned worker,
     }
   }
 
-  const std::string temp = temp_name(worker);
+  const std::uint64_t number = next_[worker]++;
+  const std::string temp = temp_name(worker, number);
   const int temps = objects_.get();
   if (::linkat(dir, name.c_str(), temps, temp.c_str(), 0) != 0) {
     // Too many links, or not our file (fs.protected_hardlinks): this one goes unheld.
@@ -334,7 +367,7 @@ HoldResult ContentStore::hold_link(int dir, const Bytes& name, unsigned worker,
     if (::fstatat(temps, old.c_str(), &object, AT_SYMLINK_NOFOLLOW) == 0 && same_inode(object, st))
       remove(old);
   }
-  take_link(temp, result);
+  take_link(worker, number, result);
   // Links moved the ctime; what changed with it, apart from that, is a writer's doing.
   if (::fstat(fd.get(), &result.st) != 0) return failed(errno);
   const bool still = result.st.st_size == st.st_size && same_time(result.st.st_mtim, st.st_mtim);
@@ -350,7 +383,7 @@ HoldResult ContentStore::hold_copy(int dir, const Bytes& name, unsigned worker) 
   if (!from || ::fstat(from.get(), &st) != 0) return failed(errno);
   if (!S_ISREG(st.st_mode)) return failed(ENXIO);
 
-  const std::string temp = temp_name(worker);
+  const std::string temp = temp_name(worker, next_[worker]++);
   const int temps = objects_.get();
   const Fd to(::openat(temps, temp.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600));
   if (!to) throw_errno("making a file in the content store");

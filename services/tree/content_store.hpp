@@ -16,6 +16,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <sys/stat.h>
 
@@ -74,6 +75,11 @@ class ContentStore {
   base::Fd open(const proto::Hash& hash) const;
   void drop(const proto::Hash& hash);
 
+  // Frees up to `limit` inodes of ours that a live file has taken the place of, and what a crash left.
+  // Not done at once: it is slow where the filesystem discards blocks as it frees them (1.2 GB took
+  // longer than hashing it). Whether there are more.
+  bool sweep(std::size_t limit);
+
   // Calls `visit` for every object; it may drop.
   void each(const std::function<void(const proto::Hash&)>& visit) const;
 
@@ -83,14 +89,17 @@ class ContentStore {
                        const std::optional<Before>& before);
   HoldResult hold_copy(int dir, const proto::Bytes& name, unsigned worker);
   HoldResult hash_only(int dir, const proto::Bytes& name) const;
-  void take_link(const std::string& temp, HoldResult& result);
+  void take_link(unsigned worker, std::uint64_t number, HoldResult& result);
   void make_shard(const proto::Hash& hash) const;
   void remove(const std::string& name) const;
-  std::string temp_name(unsigned worker);
+  void list_leftovers(unsigned worker);
 
   std::string folder_;
   base::Fd objects_;  // all names are below it
+  // Temporary names are numbers in a directory for each worker, so that they do not wait for one
+  // another's. The next one, and those that are to be swept.
   std::array<std::uint64_t, kWorkers> next_{};
+  std::array<std::vector<std::uint64_t>, kWorkers> swept_later_;
   StoreKind kind_ = StoreKind::None;
   std::string reason_;
 };

@@ -130,7 +130,7 @@ struct Index::Impl {
   bool spoilt = false;  // an inner batch gave up: the outer one must too
 
   Impl(const std::string& file, const Options& options)
-      : db(file, {.read_only = options.read_only, .full_sync = options.durable}) {
+      : db(file, {.read_only = options.read_only, .full_sync = options.durable, .can_shrink = true}) {
     if (options.read_only) return;
     db.exec(kTables);
     if (const auto schema = get_setting("schema"); !schema)
@@ -769,6 +769,8 @@ std::uint64_t Index::garbage_since(const Hash& content, std::uint64_t now_ns) {
 void Index::forget_garbage(const Hash& content) {
   impl_->sql("DELETE FROM garbage WHERE content = ?").bind_blob(1, content.view()).run();
 }
+
+void Index::shrink() { impl_->db.shrink(); }
 
 void Index::forget_garbage_before(std::uint64_t now_ns) {
   impl_->sql("DELETE FROM garbage WHERE looked < ?").bind(1, now_ns).run();

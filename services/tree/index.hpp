@@ -174,6 +174,9 @@ class Index {
   // Ends a look: what it did not find is no garbage any more.
   void forget_garbage_before(std::uint64_t now_ns);
 
+  // Gives back to the filesystem what large changes have left unused.
+  void shrink();
+
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;

@@ -28,6 +28,7 @@ constexpr std::string_view kTreeIdSetting = "tree id";
 constexpr std::string_view kParentSetting = "parent record";
 constexpr std::string_view kStoreSetting = "store";
 constexpr base::Duration kTimesOnly = std::chrono::minutes(1);
+constexpr std::size_t kSweepStep = 200;
 
 // Contents by the first eight bytes of their hash: a set of millions in memory. Two with the same
 // eight keep each other's garbage, no more.
@@ -288,6 +289,12 @@ void OriginTree::retain(base::WallTime now) {
         !wanted.contains(file.path().filename()))
       std::filesystem::remove(file.path());
   }
+}
+
+bool OriginTree::tidy() {
+  if (store_.sweep(kSweepStep)) return true;
+  index_.shrink();
+  return false;
 }
 
 std::uint64_t OriginTree::collect_garbage(base::WallTime now, const WorkControl& control) {

@@ -102,6 +102,10 @@ class OriginTree {
   // and store: for a quiet hour. Returns how many.
   std::uint64_t collect_garbage(base::WallTime now, const WorkControl& control = {});
 
+  // What closing a version left to be done at leisure, in steps of about a tenth of a second: space
+  // is given back that replaced contents and the index no longer need. Whether more is left.
+  bool tidy();
+
   std::string pack_path(const Hash& pack) const;
 
  private:

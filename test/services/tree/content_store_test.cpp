@@ -126,6 +126,37 @@ TEST_CASE("a content that comes again under a new inode does not take the disk t
   CHECK(object.st_ino == f.stat_of("f").st_ino);
 }
 
+TEST_CASE("inodes that were replaced are freed later, also after a crash", "[content_store]") {
+  Fixture f(StoreKind::Hardlink);
+  constexpr int kFiles = 5;
+  const auto replace_all = [&] {
+    for (int i = 0; i < kFiles; ++i) {
+      const std::string name = "f" + std::to_string(i);
+      f.replace(name, "content " + name);
+      CHECK(f.hold(name).state == State::Held);
+    }
+  };
+  const auto waiting = [&] {
+    return std::distance(std::filesystem::directory_iterator(f.tmp / "objects/temp0"), {});
+  };
+  replace_all();
+  CHECK(waiting() == 0);
+  replace_all();
+  CHECK(waiting() == kFiles);
+  CHECK(f.store->sweep(2));
+  CHECK(waiting() == kFiles - 2);
+  // What another run left is swept with the rest, and its names are not used again.
+  f.store = std::make_unique<ContentStore>(f.tmp / "objects", f.tree, StoreKind::Hardlink);
+  replace_all();
+  CHECK(waiting() == 2 * kFiles - 2);
+  CHECK_FALSE(f.store->sweep(100));
+  CHECK(waiting() == 0);
+  for (int i = 0; i < kFiles; ++i) {
+    const std::string content = "content f" + std::to_string(i);
+    CHECK(f.store->read(sha256(content), content.size()) == content);
+  }
+}
+
 TEST_CASE("a file written in place takes its object with it", "[content_store]") {
   const Fixture f(StoreKind::Hardlink);
   f.write("f", "before");
