@@ -1,4 +1,5 @@
 // bus-tail: prints events as they come, verified, in order, with gaps named.
+#include "bus/base/fd.hpp"
 #include "bus/base/signals.hpp"
 #include "bus/net/zmq_blocking.hpp"
 #include "bus/peer/sources.hpp"
@@ -8,12 +9,14 @@
 #include "proto/event.hpp"
 #include "tools/tool_config.hpp"
 
+#include <cerrno>
 #include <charconv>
 #include <csignal>
 #include <ctime>
 
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>
+#include <unistd.h>
 
 namespace mirrorbus::tools {
 namespace {
@@ -93,42 +96,56 @@ class Printer {
     if (enough() || proto::matches_any(exclude_, topic)) return;
     ++printed_;
     if (options_.json) {
-      fmt::print("{}\n", proto::to_json(proto::Map{{"topic", topic},
-                                                   {"publisher", publisher},
-                                                   {"epoch", epoch},
-                                                   {"seq", seq},
-                                                   {"time", utc(time_ns)},
-                                                   {"id", id},
-                                                   {"body", body},
-                                                   {"verified", verified},
-                                                   {"signer", signer}}));
+      say("{}\n", proto::to_json(proto::Map{{"topic", topic},
+                                            {"publisher", publisher},
+                                            {"epoch", epoch},
+                                            {"seq", seq},
+                                            {"time", utc(time_ns)},
+                                            {"id", id},
+                                            {"body", body},
+                                            {"verified", verified},
+                                            {"signer", signer}}));
     } else if (options_.pretty) {
-      fmt::print("{} {}\n  from {} seq {} {}\n", utc(time_ns), topic, publisher, seq,
-                 verified ? "signed by " + signer : "NOT VERIFIED");
+      say("{} {}\n  from {} seq {} {}\n", utc(time_ns), topic, publisher, seq,
+          verified ? "signed by " + signer : "NOT VERIFIED");
       if (const proto::Map* map = body.as_map())
-        for (const auto& [key, value] : *map) fmt::print("  {}: {}\n", key, proto::to_json(value));
+        for (const auto& [key, value] : *map)
+          say("  {}: {}\n", key, proto::to_json(value));
     } else {
-      fmt::print("{} {} {}:{} {}{}\n", utc(time_ns).substr(0, 19), topic, publisher, seq,
-                 proto::to_json(body), verified ? "" : " (not verified)");
+      say("{} {} {}:{} {}{}\n", utc(time_ns).substr(0, 19), topic, publisher, seq,
+          proto::to_json(body), verified ? "" : " (not verified)");
     }
-    std::fflush(stdout);
   }
 
   void gap(const peer::Gap& gap) {
     const proto::Value to = gap.to ? proto::Value(*gap.to) : proto::Value();
     if (options_.json)
-      fmt::print("{}\n", proto::to_json(proto::Map{{"gap", proto::Map{{"publisher", gap.stream.publisher},
-                                                                      {"epoch", gap.epoch},
-                                                                      {"from", gap.from},
-                                                                      {"to", to},
-                                                                      {"reason", to_string(gap.reason)}}}}));
+      say("{}\n",
+          proto::to_json(proto::Map{{"gap", proto::Map{{"publisher", gap.stream.publisher},
+                                                       {"epoch", gap.epoch},
+                                                       {"from", gap.from},
+                                                       {"to", to},
+                                                       {"reason", to_string(gap.reason)}}}}));
     else
-      fmt::print("--- lost from {}: {} to {} ({})\n", gap.stream.publisher, gap.from,
-                 gap.to ? std::to_string(*gap.to) : "unknown", to_string(gap.reason));
-    std::fflush(stdout);
+      say("--- lost from {}: {} to {} ({})\n", gap.stream.publisher, gap.from,
+          gap.to ? std::to_string(*gap.to) : "unknown", to_string(gap.reason));
   }
 
  private:
+  // Straight to the descriptor: what is delivered must be out before the cursor says so, and stdio
+  // loses its buffer when a signal interrupts a write.
+  template <class... Args>
+  static void say(fmt::format_string<Args...> format, Args&&... args) {
+    const std::string text = fmt::format(format, std::forward<Args>(args)...);
+    for (std::string_view rest = text; !rest.empty();) {
+      const ssize_t written = ::write(STDOUT_FILENO, rest.data(), rest.size());
+      if (written > 0)
+        rest.remove_prefix(static_cast<std::size_t>(written));
+      else if (errno != EINTR)
+        base::throw_errno("writing to standard output");
+    }
+  }
+
   const Options& options_;
   std::vector<proto::TopicPattern> exclude_;
   std::uint64_t printed_ = 0;
@@ -268,6 +285,11 @@ int bus_tail(int argc, char** argv) {
   base::Signals signals(loop, {SIGTERM, SIGINT}, [&](int) { loop.stop(); });
   loop.run();
   subscriber.save_cursor();
+  const peer::SubscriberCounts& counts = subscriber.counts();
+  log.info(
+      "{} events, {} filtered, {} denied, {} undecodable, {} seen before, {} gaps, {} replayed",
+      counts.delivered, counts.filtered, counts.denied, counts.undecodable, counts.duplicates,
+      counts.gaps, counts.replayed);
   return options.count > 0 && !printer.enough() ? 1 : 0;
 }
 

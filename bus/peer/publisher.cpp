@@ -168,11 +168,13 @@ void Publisher::get_credential() {
 }
 
 void Publisher::use_credential(Signed made) {
-  // Journalled, announced, then signed with.
+  // Journalled, announced, then signed with. The copies are made before `made` is moved from: the
+  // order in which two arguments are evaluated is the compiler's choice.
+  auto keep = [this, credential = made.credential, sealed = made.sealed] {
+    journal_->put_credential(credential, sealed);
+  };
   writer_.submit(
-      [this, credential = made.credential, sealed = made.sealed] {
-        journal_->put_credential(credential, sealed);
-      },
+      std::move(keep),
       [this, made = std::move(made)](base::Outcome<void> kept) mutable {
         if (!kept) return broken(kept.error());
         const bool first = !core_->credential();

@@ -1,0 +1,123 @@
+#!/usr/bin/python3
+"""bus-mirrord: two of one identity, and a mirror that comes in the middle."""
+import pathlib
+import sys
+import threading
+
+import zmq
+
+from world import World, free_ports, main, until
+
+TREE = """
+[discovery]
+static = [{sources}]
+[content]
+listen = "127.0.0.1:0"
+[[tree]]
+name = "{tree}"
+path = "{path}"
+role = "{role}"
+[[tree]]
+name = "{other}"
+path = "{path}.other"
+role = "{other_role}"
+"""
+
+class Mirrord(World):
+    def mirror_config(self, file, name, sources, tree="t", role="origin", other="u", other_role="mirror"):
+        """A daemon of two trees, so that it publishes and listens."""
+        path = self.dir / f"{file}.tree"
+        for made in (path, pathlib.Path(f"{path}.other")):
+            made.mkdir(exist_ok=True)
+        listed = ", ".join(f'{{ publish = "{p}", serve = "{s}" }}' for p, s in sources)
+        more = TREE.format(sources=listed, tree=tree, path=path, role=role, other=other, other_role=other_role)
+        return self.config(name, more, file=file)
+
+    def endpoints(self, file):
+        return f"ipc://{self.dir}/{file}.publish", f"ipc://{self.dir}/{file}.serve"
+
+    def test_the_older_of_two_with_one_identity_ends(self):
+        both = [self.endpoints("first"), self.endpoints("second")]
+        first = self.start("bus-mirrord", self.mirror_config("first", "same", both), "first")
+        self.ready("first")
+        # It hears itself, and that is no sign of another.
+        until("it hears its own heads", lambda: (self.metric("first", "mirrorbus_heads_total") or 0) >= 2)
+        self.assertIsNone(first.poll())
+        second = self.start("bus-mirrord", self.mirror_config("second", "same", both), "second")
+        until("the older one ends", lambda: first.poll() is not None, 30)
+        self.assertEqual(first.returncode, 1)
+        self.assertTrue(self.said("first", r"error .*duplicate_publisher: another daemon publishes as same@test"))
+        self.ready("second")
+        before = self.metric("second", "mirrorbus_heads_total")
+        until("the other goes on", lambda: self.metric("second", "mirrorbus_heads_total") >= before + 2)
+        self.assertIsNone(second.poll())
+        self.assertEqual(self.metric("second", "mirrorbus_duplicate_publisher_total"), 0)
+
+    def test_a_version_between_the_question_and_the_first_head_is_not_missed(self):
+        (port,) = free_ports(1)
+        origin = self.mirror_config("origin", "origin", [])
+        origin.write_text(origin.read_text().replace(f"ipc://{self.dir}/origin.serve", f"tcp://127.0.0.1:{port}"))
+        self.start("bus-mirrord", origin, "origin")
+        self.ready("origin")
+        (self.dir / "origin.tree" / "file").write_text("one")
+        first = self.control("origin", "publish", tree="t")
+
+        gate = Gate(f"ipc://{self.dir}/origin.publish", f"ipc://{self.dir}/gate")
+        self.addCleanup(gate.end)
+        mirror = self.mirror_config(
+            "mirror", "mirror", [(f"ipc://{self.dir}/gate", "")], role="mirror", other="v", other_role="origin"
+        )
+        self.start("bus-mirrord", mirror, "mirror")
+        self.ready("mirror")
+        copy = self.dir / "mirror.tree" / "file"
+        # It has been told by the origin's answer to its question alone: it has heard no head yet.
+        self.assertTrue(self.control("mirror", "wait", tree="t", version=first))
+        self.assertEqual(copy.read_text(), "one")
+        self.assertEqual(self.metric("mirror", "mirrorbus_heads_total") or 0, 0)
+
+        (self.dir / "origin.tree" / "file").write_text("two, longer")
+        second = self.control("origin", "publish", tree="t")
+        self.assertGreater(second, first)
+        # The event has gone by; now the heads come through.
+        until("the gate has kept the event back", lambda: gate.events > 0)
+        gate.open.set()
+        until("the mirror has the second version", lambda: copy.read_text() == "two, longer", 20)
+        self.assertEqual(self.metric("mirror", "mirrorbus_events_received_total") or 0, 0)
+
+class Gate(threading.Thread):
+    """Between a publisher and a subscriber: credentials pass, nothing else until it is open; then heads."""
+
+    def __init__(self, source, listen):
+        super().__init__(daemon=True)
+        self.source, self.listen = source, listen
+        self.open, self.stopping, self.bound = threading.Event(), threading.Event(), threading.Event()
+        self.events = 0
+        self.start()
+        self.bound.wait(20)
+
+    def run(self):
+        with zmq.Context() as context, context.socket(zmq.XPUB) as out, context.socket(zmq.XSUB) as into:
+            out.linger = into.linger = 0
+            out.bind(self.listen)
+            self.bound.set()
+            # Only when the subscriber is there: the publisher greets each subscription once.
+            connected = False
+            while not self.stopping.is_set():
+                if out.poll(20):
+                    subscription = out.recv()
+                    if not connected:
+                        into.connect(self.source)
+                        connected = True
+                    into.send(subscription)
+                while connected and into.poll(0):
+                    frame = into.recv()
+                    self.events += frame[:1] != b"\1"
+                    if frame[:2] == b"\1C" or (frame[:2] == b"\1H" and self.open.is_set()):
+                        out.send(frame)
+
+    def end(self):
+        self.stopping.set()
+        self.join()
+
+if __name__ == "__main__":
+    main(sys.argv)
