@@ -2,8 +2,12 @@
 
 namespace mirrorbus::peer {
 
-Asker::Asker(base::Loop& loop, net::ZmqContext& context, base::Duration timeout)
-    : loop_(loop), context_(context), timeout_(timeout), expire_(loop) {}
+Asker::Asker(base::Loop& loop, net::ZmqContext& context, OnUnreadable on_unreadable, base::Duration timeout)
+    : loop_(loop),
+      context_(context),
+      on_unreadable_(std::move(on_unreadable)),
+      timeout_(timeout),
+      expire_(loop) {}
 Asker::~Asker() = default;
 
 void Asker::ask(const std::string& endpoint, const std::string& verb, const proto::Map& args,
@@ -21,7 +25,7 @@ void Asker::ask(const std::string& endpoint, const std::string& verb, const prot
     socket->connect(endpoint);
   }
   const std::uint64_t id = next_id_++;
-  waiting_.emplace(id, Waiting{loop_.now().mono + timeout_, std::move(on_answer)});
+  waiting_.emplace(id, Waiting{loop_.now().mono + timeout_, endpoint, std::move(on_answer)});
   proto::Request request{id, verb, args};
   socket->send(proto::encode_request(request));
   if (!expire_.running()) expire_.start(timeout_, [this] { expire(); });
@@ -29,7 +33,7 @@ void Asker::ask(const std::string& endpoint, const std::string& verb, const prot
 
 void Asker::receive(const std::vector<proto::Bytes>& parts) {
   auto answer = proto::decode_answer(parts);
-  if (!answer) return;  // whose it is cannot be told; it runs into its time
+  if (!answer) return on_unreadable_(answer.error());  // whoever asked runs into his time
   auto found = waiting_.extract(answer->id);
   if (found) found.mapped().on_answer(std::move(answer));
 }
@@ -38,8 +42,12 @@ void Asker::expire() {
   const base::MonoTime now = loop_.now().mono;
   std::vector<OnAnswer> late;
   // Ids grow with time, so the first to expire is the first.
-  while (!waiting_.empty() && waiting_.begin()->second.until <= now)
-    late.push_back(std::move(waiting_.extract(waiting_.begin()).mapped().on_answer));
+  while (!waiting_.empty() && waiting_.begin()->second.until <= now) {
+    Waiting waiting = std::move(waiting_.extract(waiting_.begin()).mapped());
+    // libzmq gives up for good on a peer whose answer is too large or not ZeroMQ: a new socket asks anew.
+    sockets_.erase(waiting.endpoint);
+    late.push_back(std::move(waiting.on_answer));
+  }
   if (!waiting_.empty())
     expire_.start_at(waiting_.begin()->second.until, [this] { expire(); });
   for (OnAnswer& on_answer : late) on_answer(proto::refuse(proto::Reject::Unavailable));

@@ -17,7 +17,10 @@ class Asker {
  public:
   using OnAnswer = std::move_only_function<void(proto::Decoded<proto::Answer>)>;
 
-  Asker(base::Loop& loop, net::ZmqContext& context, base::Duration timeout = std::chrono::seconds(5));
+  // `on_unreadable`: told why an answer could not be read; whose it was is not known then.
+  using OnUnreadable = std::move_only_function<void(proto::Reject)>;
+  Asker(base::Loop& loop, net::ZmqContext& context, OnUnreadable on_unreadable,
+        base::Duration timeout = std::chrono::seconds(5));
   ~Asker();
 
   // Unavailable if no answer comes in time, or what the answer was refused for as an answer.
@@ -27,6 +30,7 @@ class Asker {
  private:
   struct Waiting {
     base::MonoTime until;
+    std::string endpoint;
     OnAnswer on_answer;
   };
   void receive(const std::vector<proto::Bytes>& parts);
@@ -36,6 +40,7 @@ class Asker {
 
   base::Loop& loop_;
   net::ZmqContext& context_;
+  OnUnreadable on_unreadable_;
   const base::Duration timeout_;
   base::Timer expire_;
   std::map<std::string, std::unique_ptr<net::ZmqSocket>> sockets_;  // by endpoint

@@ -128,12 +128,16 @@ proto::Decoded<KnownCredential*> CredentialBook::judge(
   return known;
 }
 
-bool CredentialBook::allows(KnownCredential& known, proto::ByteView topic) {
-  const auto it = known.allowed.find(std::string(topic));
-  if (it != known.allowed.end()) return it->second;
-  if (known.allowed.size() >= kMaxTopicsRemembered) known.allowed.clear();
-  return known.allowed[std::string(topic)] = proto::matches_any(known.scopes, topic) &&
-                                             policy_.allows(known.credential.stream, topic);
+std::optional<proto::Reject> CredentialBook::denies(KnownCredential& known, proto::ByteView topic) {
+  const auto it = known.denied.find(std::string(topic));
+  if (it != known.denied.end()) return it->second;
+  if (known.denied.size() >= kMaxTopicsRemembered) known.denied.clear();
+  auto& why = known.denied[std::string(topic)];
+  if (!proto::matches_any(known.scopes, topic))
+    why = proto::Reject::ScopeDenied;
+  else if (!policy_.allows(known.credential.stream, topic))
+    why = proto::Reject::PolicyDenied;
+  return why;
 }
 
 proto::Decoded<KnownCredential*> CredentialBook::check_life(const proto::Hash& id,
@@ -146,7 +150,7 @@ proto::Decoded<KnownCredential*> CredentialBook::check_life(const proto::Hash& i
   const proto::Credential& credential = known->credential;
   if (time_ns < credential.not_before_ns) return proto::refuse(proto::Reject::CredentialNotYet);
   if (time_ns > credential.not_after_ns) return proto::refuse(proto::Reject::CredentialExpired);
-  if (live && now.wall > base::from_ns(credential.not_after_ns) + kSkew)
+  if (live && now.wall - kSkew > base::from_ns(credential.not_after_ns))
     return proto::refuse(proto::Reject::CredentialExpired);
   return known;
 }
@@ -169,7 +173,7 @@ std::vector<KnownCredential*> CredentialBook::renew(trust::Policy policy) {
   refused_order_.clear();
   std::vector<KnownCredential*> again;
   for (auto& [id, known] : known_) {
-    known->allowed.clear();
+    known->denied.clear();
     if (known->state == KnownCredential::State::Checking) continue;
     if (!policy_.lists(known->credential.stream)) {
       known->state = KnownCredential::State::Refused;

@@ -34,7 +34,7 @@ struct KnownCredential {
   State state = State::Checking;
   proto::Reject why = proto::Reject::UnknownCredential;  // while not Good
   std::vector<proto::TopicPattern> scopes;
-  std::unordered_map<std::string, bool> allowed;  // by topic: policy and scope together
+  std::unordered_map<std::string, std::optional<proto::Reject>> denied;  // by topic: policy and scope together
 };
 
 class CredentialBook {
@@ -64,8 +64,8 @@ class CredentialBook {
   // For who wants to keep one: when the book drops it, it is Refused and stays readable.
   std::shared_ptr<KnownCredential> share(const proto::Hash& id);
 
-  // May `topic` be said by this credential's stream, by scope and by policy?
-  bool allows(KnownCredential& known, proto::ByteView topic);
+  // Why `topic` may not be said by this credential's stream: ScopeDenied, PolicyDenied, or nothing.
+  std::optional<proto::Reject> denies(KnownCredential& known, proto::ByteView topic);
 
   // A Good credential seals these bytes, at a time within its life. `live`: what is heard now must
   // also not outlive the credential.

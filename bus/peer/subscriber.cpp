@@ -1,5 +1,6 @@
 #include "bus/peer/subscriber.hpp"
 
+#include "bus/peer/refused.hpp"
 #include "bus/trust/openpgp.hpp"
 
 #include <algorithm>
@@ -16,6 +17,7 @@ constexpr base::Duration kTick = 50ms;
 constexpr int kTicksPerSave = 20;      // one second
 constexpr int kTicksPerWatch = 10;     // a revocation takes effect well within two seconds
 constexpr base::Duration kLogPause = 60s;
+constexpr base::Duration kGivenUp = 1s;  // libzmq says much sooner that it tries again
 constexpr int kVerifyTries = 30;
 constexpr base::Duration kVerifyPause = 1s;
 
@@ -69,7 +71,7 @@ Subscriber::Subscriber(base::Loop& loop, net::ZmqContext& context, SubscriberOpt
       cursor_store_(cursor_file.empty() ? nullptr : std::make_unique<store::CursorStore>(cursor_file)),
       saved_(load(cursor_store_)),
       core_(std::move(options), policy_from(trust), saved_, *this),
-      asker_(loop, context),
+      asker_(loop, context, [this](proto::Reject why) { count_refused(registry_, why); }),
       keyring_stamp_(stamp_of(trust.home)),
       tick_(loop),
       verifier_(loop, 1) {
@@ -86,6 +88,11 @@ SourceId Subscriber::source_id(const std::string& endpoint) {
 
 void Subscriber::add_publisher(const std::string& endpoint) {
   if (!endpoints_.insert(endpoint).second) return;
+  connect(endpoint);
+  log_.info("connecting to publisher {}", endpoint);
+}
+
+void Subscriber::connect(const std::string& endpoint) {
   auto socket = std::make_unique<net::ZmqSocket>(loop_, context_, net::ZmqType::Sub,
                                                  net::ZmqOptions::subscriber());
   socket->on_frame([this, source = source_id(endpoint)](proto::ByteView frame, const net::ZmqSender&) {
@@ -108,14 +115,29 @@ void Subscriber::add_publisher(const std::string& endpoint) {
     socket->subscribe(prefix + ".");
     socket->subscribe(prefix + std::string(1, '\0'));
   }
+  socket->on_event([this, endpoint](const net::ZmqEvent& event) { connection_event(endpoint, event.kind); });
   socket->connect(endpoint);
-  sockets_[endpoint] = std::move(socket);
-  log_.info("connecting to publisher {}", endpoint);
+  connections_.erase(endpoint);
+  connections_.try_emplace(endpoint, loop_, std::move(socket));
+}
+
+void Subscriber::connection_event(const std::string& endpoint, net::ZmqEvent::Kind kind) {
+  using Kind = net::ZmqEvent::Kind;
+  base::Timer& given_up = connections_.at(endpoint).given_up;
+  if (kind == Kind::Connected || kind == Kind::Retrying) return given_up.cancel();
+  given_up.start(kGivenUp, [this, endpoint] {
+    registry_
+        .counter("mirrorbus_connections_broken_total",
+                 "Connections to publishers that ended by what came: too large, or not ZeroMQ.")
+        .add();
+    log_.warning("what came from publisher {} is too large or not ZeroMQ; connecting anew", endpoint);
+    connect(endpoint);
+  });
 }
 
 void Subscriber::remove_publisher(const std::string& endpoint) {
   if (endpoints_.erase(endpoint) == 0) return;
-  sockets_.erase(endpoint);
+  connections_.erase(endpoint);
   log_.info("publisher {} is no longer listed; disconnected", endpoint);
 }
 
@@ -290,10 +312,7 @@ void Subscriber::export_counts() {
   grown("mirrorbus_heads_total", "Heads accepted.", &SubscriberCounts::heads);
   for (std::size_t i = 0; i < now.refused.size(); ++i)
     if (const std::uint64_t more = now.refused[i] - exported_.refused[i])
-      registry_
-          .counter("mirrorbus_refused_total", "What was refused, by reason.",
-                   {"reason", to_string(static_cast<proto::Reject>(i))})
-          .add(more);
+      count_refused(registry_, static_cast<proto::Reject>(i), more);
   exported_ = now;
   for (const StreamInfo& info : streams()) {
     registry_

@@ -62,6 +62,15 @@ class Subscriber : private SubscriberActions {
   void save_cursor();
 
  private:
+  // libzmq connects again by itself, but for a peer that sent what is too large or not ZeroMQ: there it
+  // gives up for good, and says so by saying nothing more.
+  struct Connection {
+    Connection(base::Loop& loop, std::unique_ptr<net::ZmqSocket> s) : socket(std::move(s)), given_up(loop) {}
+    std::unique_ptr<net::ZmqSocket> socket;
+    base::Timer given_up;
+  };
+
+
   Outcome deliver(const Delivery& event) override { return handlers_.on_event(event); }
   void gap(const Gap& gap) override;
   void check_credential(const KnownCredential& known) override;
@@ -73,6 +82,8 @@ class Subscriber : private SubscriberActions {
 
   using Judge = std::function<void(const proto::Decoded<CredentialVerdict>&)>;
   void verify(const proto::Hash& id, const proto::SealedCredential& sealed, Judge judged, int tries);
+  void connect(const std::string& endpoint);
+  void connection_event(const std::string& endpoint, net::ZmqEvent::Kind kind);
   void tick();
   void tell_joined();
   void watch_keyring();
@@ -91,7 +102,7 @@ class Subscriber : private SubscriberActions {
   Asker asker_;
 
   std::set<std::string> endpoints_;
-  std::map<std::string, std::unique_ptr<net::ZmqSocket>> sockets_;
+  std::map<std::string, Connection> connections_;
   std::map<std::string, SourceId> source_ids_;  // of every endpoint ever heard or asked
   std::vector<std::string> serve_endpoints_;
   std::string keyring_stamp_;

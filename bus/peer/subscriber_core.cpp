@@ -491,7 +491,7 @@ proto::Decoded<SubscriberCore::Inspected> SubscriberCore::inspect(proto::ByteVie
   if (!merkle.verify(proto::event_leaf(frame->topic, frame->event), event->seq - header->first_seq,
                      frame->path))
     return proto::refuse(proto::Reject::BadPath);
-  if (!book_.allows(**known, frame->topic)) return proto::refuse(proto::Reject::PolicyDenied);
+  if (const auto why = book_.denies(**known, frame->topic)) return proto::refuse(*why);
   return Inspected{stream,      (*known)->credential.stream, header->epoch,
                    event->seq,  std::string(frame->topic),   proto::Bytes(event->body)};
 }
@@ -506,8 +506,9 @@ void SubscriberCore::consume(Stream& stream, std::uint64_t seq, std::uint64_t ti
     ++counts_.filtered;
   } else if (!proto::matches_any(options_.patterns, topic)) {
     ++counts_.filtered;
-  } else if (!book_.allows(known, topic)) {
+  } else if (const auto why = book_.denies(known, topic)) {
     ++counts_.denied;
+    ++counts_.refused[index(*why)];
   } else {
     const Delivery event{stream.name, stream.id, known.credential.epoch, seq, time_ns, topic, body};
     if (actions_.deliver(event) == Outcome::Delivered)

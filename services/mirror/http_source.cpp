@@ -3,6 +3,7 @@
 #include "proto/content.hpp"
 
 #include <unordered_map>
+#include <unordered_set>
 
 #include <fmt/core.h>
 
@@ -10,6 +11,18 @@ namespace mirrorbus::mirror {
 
 HttpSource::HttpSource(std::string base_url) : base_(std::move(base_url)) {
   while (base_.ends_with('/')) base_.pop_back();
+}
+
+// The name first: it ends up in `last_error`.
+void HttpSource::fail(proto::Reject why, const std::string& text) {
+  ++complaints_[why];
+  throw tree::SourceError(fmt::format("{}: {}", to_string(why), text));
+}
+
+void HttpSource::fail(const net::HttpFailure& failure) {
+  using Kind = net::HttpFailure::Kind;
+  if (failure.kind == Kind::Cancelled) throw tree::SourceError(failure.text);
+  fail(failure.kind == Kind::TooLarge ? proto::Reject::TooLarge : proto::Reject::Unavailable, failure.text);
 }
 
 void HttpSource::fetch_one(const std::string& folder, const tree::Wanted& thing,
@@ -29,9 +42,10 @@ void HttpSource::fetch_one(const std::string& folder, const tree::Wanted& thing,
         return true;
       },
       fetch);
-  if (!result) throw tree::SourceError(result.error().text);
+  if (!result) fail(result.error());
   if (result->status == 404 || result->status == 410) return sink.gone(thing.hash, "not held there");
-  if (!result->ok()) throw tree::SourceError(fmt::format("{}: status {}", url, result->status));
+  if (result->status == 416) fail(proto::Reject::Truncated, url + ": there is less of it there than was signed");
+  if (!result->ok()) fail(proto::Reject::Unavailable, fmt::format("{}: status {}", url, result->status));
   if (!begun) sink.begin(thing.hash);
   sink.end();
 }
@@ -50,10 +64,19 @@ void HttpSource::fetch_many(const std::string& folder, const std::vector<proto::
                             tree::ContentSink& sink) {
   const std::string url = fmt::format("{}/{}", base_, folder);
   std::string lie;
+  auto lie_is = proto::Reject::BadHash;
+  // Each that was asked for, once: so an answer has an end.
+  std::unordered_set<proto::Hash> open(hashes.begin(), hashes.end());
+  const auto asked = [&](const proto::Hash& hash) {
+    if (open.erase(hash) == 0) lie = fmt::format("{}: {} was not asked for", url, to_hex(hash));
+    return lie.empty();
+  };
   proto::ContentParser parser({
       [&](const proto::Hash& hash, std::uint64_t size) {
+        if (!asked(hash)) return;
         // More than was signed for is not even looked at.
         if (size > limit(hash)) {
+          lie_is = proto::Reject::TooLarge;
           lie = fmt::format("{}: {} has {} bytes, more than it may", url, to_hex(hash), size);
           return;
         }
@@ -65,7 +88,9 @@ void HttpSource::fetch_many(const std::string& folder, const std::vector<proto::
       [&] {
         if (lie.empty()) sink.end();
       },
-      [&](const proto::Hash& hash) { sink.gone(hash, "not held there"); },
+      [&](const proto::Hash& hash) {
+        if (asked(hash)) sink.gone(hash, "not held there");
+      },
   });
   std::optional<proto::Reject> refused;
   const auto result = client_.post(url, proto::encode_content_request(hashes), "application/octet-stream",
@@ -74,11 +99,11 @@ void HttpSource::fetch_many(const std::string& folder, const std::vector<proto::
                                      refused = parser.feed(bytes);
                                      return !refused && lie.empty();
                                    });
-  if (!lie.empty()) throw tree::SourceError(lie);
-  if (refused) throw tree::SourceError(fmt::format("{}: {}", url, to_string(*refused)));
-  if (!result) throw tree::SourceError(result.error().text);
-  if (!result->ok()) throw tree::SourceError(fmt::format("{}: status {}", url, result->status));
-  if (!parser.at_boundary()) throw tree::SourceError(url + ": the answer was cut off");
+  if (!lie.empty()) fail(lie_is, lie);
+  if (refused) fail(*refused, url + ": the answer is not one of contents");
+  if (!result) fail(result.error());
+  if (!result->ok()) fail(proto::Reject::Unavailable, fmt::format("{}: status {}", url, result->status));
+  if (!parser.at_boundary()) fail(proto::Reject::Truncated, url + ": the answer was cut off");
 }
 
 void HttpSource::fetch_nodes(std::span<const proto::Hash> ids, std::uint64_t limit_bytes,
@@ -101,6 +126,9 @@ void HttpSource::fetch_objects(std::span<const tree::Wanted> objects, tree::Cont
   }, sink);
 }
 
-void HttpSource::bad(const proto::Hash&, const std::string&) { ++bad_items_; }
+void HttpSource::bad(const proto::Hash& hash, proto::Reject why, const std::string& what) {
+  ++complaints_[why];
+  last_complaint_ = fmt::format("{}: {} {}", to_string(why), to_hex(hash), what);
+}
 
 }  // namespace mirrorbus::mirror

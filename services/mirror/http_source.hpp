@@ -6,6 +6,7 @@
 #include "services/tree/content_source.hpp"
 
 #include <atomic>
+#include <map>
 #include <string>
 
 namespace mirrorbus::mirror {
@@ -20,13 +21,18 @@ class HttpSource final : public tree::ContentSource {
                    tree::ContentSink& sink) override;
   void fetch_objects(std::span<const tree::Wanted> objects, tree::ContentSink& sink) override;
   void fetch_range(const tree::Wanted& object, std::uint64_t offset, tree::ContentSink& sink) override;
-  void bad(const proto::Hash& hash, const std::string& what) override;
+  void bad(const proto::Hash& hash, proto::Reject why, const std::string& what) override;
   std::uint64_t bytes_received() const override { return bytes_; }
 
   void cancel() { client_.cancel(); }  // any thread
-  std::uint64_t bad_items() const { return bad_items_; }
+
+  // What came and was no good, or did not come: how often for which reason, and the last in words.
+  const std::map<proto::Reject, std::uint64_t>& complaints() const { return complaints_; }
+  const std::string& last_complaint() const { return last_complaint_; }
 
  private:
+  [[noreturn]] void fail(proto::Reject why, const std::string& text);
+  [[noreturn]] void fail(const net::HttpFailure& failure);
   void fetch_one(const std::string& folder, const tree::Wanted& thing, std::uint64_t offset,
                  tree::ContentSink& sink);
   void fetch_many(const std::string& folder, const std::vector<proto::Hash>& hashes,
@@ -36,7 +42,8 @@ class HttpSource final : public tree::ContentSource {
   std::string base_;  // without a "/" at its end
   net::HttpClient client_;
   std::atomic<std::uint64_t> bytes_{0};
-  std::atomic<std::uint64_t> bad_items_{0};
+  std::map<proto::Reject, std::uint64_t> complaints_;
+  std::string last_complaint_;
 };
 
 }  // namespace mirrorbus::mirror

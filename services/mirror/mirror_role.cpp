@@ -1,5 +1,6 @@
 #include "services/mirror/mirror_role.hpp"
 
+#include "bus/peer/refused.hpp"
 #include "proto/tree_sync.hpp"
 #include "proto/value.hpp"
 
@@ -148,6 +149,18 @@ void MirrorRole::opened(Opened found) {
 
 // ---- what is heard ----
 
+void MirrorRole::refused(proto::Reject why, const std::string& text) {
+  last_error_ = fmt::format("{}: {}", to_string(why), text);
+  log_.warning("{}", last_error_);
+  metrics_.refused.add();
+  peer::count_refused(context_.registry, why);
+}
+
+// What the source sent and was no good, though it may have been done without.
+void MirrorRole::count_complaints() {
+  for (const auto& [why, count] : source_->complaints()) peer::count_refused(context_.registry, why, count);
+}
+
 bool MirrorRole::ours(const proto::Hash& stream, const proto::StreamName& name,
                       const proto::TreeUpdate& update) {
   std::string why;
@@ -158,28 +171,23 @@ bool MirrorRole::ours(const proto::Hash& stream, const proto::StreamName& name,
   else if (committed_record_ && committed_record_->tree != update.record.tree)
     why = "it is of another tree of the same name";
   if (why.empty()) return true;
-  metrics_.refused.add();
-  last_error_ = fmt::format("foreign_tree: version {} refused: {}", update.record.number, why);
-  log_.warning("{}", last_error_);
+  refused(proto::Reject::ForeignTree, fmt::format("version {} refused: {}", update.record.number, why));
   return false;
 }
 
 void MirrorRole::on_update(const proto::Hash& stream, const proto::StreamName& name,
                            proto::ByteView body, proto::ByteView frame) {
   auto update = proto::decode_update(body);
-  if (!update) {
-    metrics_.refused.add();
-    log_.warning("an update of {} is refused: {}", name.publisher, to_string(update.error()));
-    return;
-  }
+  if (!update) return refused(update.error(), fmt::format("an update of {} cannot be read", name.publisher));
   if (!ours(stream, name, *update)) return;
   publishers_[stream] = name;
   const std::uint64_t number = update->record.number;
   if (committed_record_ && number == committed_number_ && !(update->record == *committed_record_)) {
     state_ = TreeState::Fork;
-    last_error_ = fmt::format("fork: {} now says another version {} than the one committed here", name.publisher, number);
-    log_.error("{}; nothing is applied until the origin is looked at", last_error_);
-    return;
+    return refused(proto::Reject::Fork,
+                   fmt::format("{} now says another version {} than the one committed here; nothing is applied "
+                               "until the origin is looked at",
+                               name.publisher, number));
   }
   if (number <= committed_number_) return;
   // The first one heard decides; it is written down with the first commit.
@@ -219,6 +227,7 @@ void MirrorRole::ask_newest(const proto::Hash& stream, const std::string& serve,
         on_update(stream, event->name, event->body, answer->parts.front());
       else
         again = !event && event.error() == proto::Reject::UnknownCredential;
+      if (!event && !again) peer::count_refused(context_.registry, event.error());
     } else if (answer && answer->refused) {
       // It does not have this tree, or not yet.
       again = *answer->refused == proto::Reject::Busy || *answer->refused == proto::Reject::Unavailable;
@@ -315,6 +324,7 @@ void MirrorRole::finished(base::Outcome<tree::SyncResult> outcome, base::MonoTim
   busy_ = false;
   bytes_received_ += source_->bytes_received();
   metrics_.received.add(source_->bytes_received());
+  count_complaints();
   const double seconds = std::chrono::duration<double>(context_.loop.now().mono - started).count();
   if (outcome) {
     apply_result(*outcome, seconds);
@@ -377,6 +387,7 @@ void MirrorRole::apply_result(const tree::SyncResult& result, double seconds) {
       complete.missing_total = std::max(complete.missing_total, result.missing_count);
       if (result.state == State::Incomplete) {
         last_error_ = fmt::format("{} entries are missing; they are tried again", result.missing_count);
+        if (const std::string& bad = source_->last_complaint(); !bad.empty()) last_error_ += "; " + bad;
         retry_.start(kMaxBackoff, [this] {
           if (!busy_ && !paused_ && !stopping_ && state_ == TreeState::Incomplete) start_sync();
         });
@@ -388,9 +399,7 @@ void MirrorRole::apply_result(const tree::SyncResult& result, double seconds) {
     case State::Refused:
       refusal_ = result.refusal;
       state_ = TreeState::Refused;
-      last_error_ = fmt::format("{}: {}", to_string(result.refusal->why), result.refusal->text);
-      metrics_.refused.add();
-      log_.error("version {} refused: {}", target.number, last_error_);
+      refused(result.refusal->why, fmt::format("version {}: {}", target.number, result.refusal->text));
       break;
     case State::Failed: {
       std::string first = result.mismatches.empty() ? "" : fmt::format("; first: {} ({})", result.mismatches.front().path, result.mismatches.front().reason);
@@ -403,7 +412,8 @@ void MirrorRole::apply_result(const tree::SyncResult& result, double seconds) {
   context_.publisher.publish(context_.sync_topic(settings_.name, "fail"), proto::encode_sync(fail));
 }
 
-void MirrorRole::failed(const std::string& why, double seconds) {
+void MirrorRole::failed(std::string why, double seconds) {
+  if (const std::string& bad = source_->last_complaint(); !bad.empty()) why += "; " + bad;
   last_error_ = why;
   state_ = TreeState::Failed;
   metrics_.failures.add();

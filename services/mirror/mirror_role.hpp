@@ -52,6 +52,9 @@ class MirrorRole final : public TreeRole {
 
   void open();
   void opened(Opened found);
+  // An update or a version that is not taken: counted, said, and shown in the status.
+  void refused(proto::Reject why, const std::string& text);
+  void count_complaints();
   bool ours(const proto::Hash& stream, const proto::StreamName& name, const proto::TreeUpdate& update);
   void ask_newest(const proto::Hash& stream, const std::string& serve, std::uint64_t number);
   void retry_newest(const proto::Hash& stream);
@@ -61,7 +64,7 @@ class MirrorRole final : public TreeRole {
   void start_sync();
   void finished(base::Outcome<tree::SyncResult> outcome, base::MonoTime started);
   void apply_result(const tree::SyncResult& result, double seconds);
-  void failed(const std::string& why, double seconds);
+  void failed(std::string why, double seconds);
   std::uint64_t head() const { return known_.empty() ? committed_number_ : std::max(committed_number_, known_.rbegin()->first); }
   tree::WorkControl control();
 

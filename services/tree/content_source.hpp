@@ -8,6 +8,7 @@
 #pragma once
 
 #include "proto/bytes.hpp"
+#include "proto/reject.hpp"
 
 #include <cstdint>
 #include <span>
@@ -64,7 +65,8 @@ class ContentSource {
   virtual void fetch_range(const Wanted& object, std::uint64_t offset, ContentSink& sink) = 0;
 
   // What came did not have its hash or size: this source, for this thing, is no good.
-  virtual void bad(const proto::Hash& hash, const std::string& what) = 0;
+  // `what` begins with a verb.
+  virtual void bad(const proto::Hash& hash, proto::Reject why, const std::string& what) = 0;
 
   // Since it was made, headers of the transport included where it knows them.
   virtual std::uint64_t bytes_received() const = 0;

@@ -86,26 +86,28 @@ base::Fd PackChain::fetch(const proto::PackRef& pack, ContentSource& source) {
     }
     if (have == pack.size && hash_of_file(file.get(), pack.size) == pack.sha256) return file;
     if (have >= pack.size) {
-      if (round > 0) source.bad(pack.sha256, "the pack is not what was signed");
+      if (round > 0) source.bad(pack.sha256, proto::Reject::BadHash, "is not the pack that was signed");
       if (::ftruncate(file.get(), 0) != 0) throw_errno("empty a pack");
       have = 0;
     }
   }
+  if (have > 0) source.bad(pack.sha256, proto::Reject::Truncated, "is only the beginning of a pack");
   return {};
 }
 
 std::optional<PackReader> PackChain::read(const TargetVersion& version, ContentSource& source) {
   const proto::TreeUpdate& update = version.update;
   if (!update.pack) return {};
-  if (!update.inline_pack.empty()) {
-    // Signed with the event, so there is nothing to compare it with.
-    auto reader = PackReader::open(PackBytes(update.inline_pack), &*update.pack);
-    return reader ? std::optional(std::move(*reader)) : std::nullopt;
+  PackBytes bytes(update.inline_pack);  // signed with the event: there is nothing to compare it with
+  if (update.inline_pack.empty()) {
+    base::Fd file = fetch(*update.pack, source);
+    if (!file) return {};
+    bytes = PackBytes(std::move(file), update.pack->size);
   }
-  base::Fd file = fetch(*update.pack, source);
-  if (!file) return {};
-  auto reader = PackReader::open(PackBytes(std::move(file), update.pack->size), &*update.pack);
-  return reader ? std::optional(std::move(*reader)) : std::nullopt;
+  auto reader = PackReader::open(std::move(bytes), &*update.pack);
+  if (reader) return std::move(*reader);
+  source.bad(update.pack->sha256, reader.error(), "is a pack nobody can read");
+  return {};
 }
 
 bool PackChain::open(const std::vector<TargetVersion>& versions,
@@ -136,7 +138,7 @@ bool PackChain::open(const std::vector<TargetVersion>& versions,
         base, it->update.record.tree_hash,
         [this](const Bytes&, const Hash& id, const Bytes& node) { target_.put(id, node); });
     if (!tables) {
-      source.bad(it->update.pack->sha256, std::string(to_string(tables.error())));
+      source.bad(it->update.pack->sha256, tables.error(), "is a pack that does not lead to the signed tree");
       readers_.clear();
       return false;
     }
@@ -253,7 +255,7 @@ void PackChain::run(std::size_t pack, const Job& job, Stager& stager, Staging& s
   std::erase_if(needed_, [this](const Hash& hash) { return made_.contains(hash); });
   std::atomic<std::size_t> next{0};
   std::exception_ptr failed;
-  bool bad = false;
+  std::optional<proto::Reject> bad;
 
   const auto work = [&] {
     try {
@@ -279,7 +281,7 @@ void PackChain::run(std::size_t pack, const Job& job, Stager& stager, Staging& s
                                             });
         if (!done && done.error() != proto::Reject::MissingBase) {
           const std::lock_guard lock(mutex_);
-          bad = true;
+          bad = done.error();
         }
       }
     } catch (...) {
@@ -296,7 +298,7 @@ void PackChain::run(std::size_t pack, const Job& job, Stager& stager, Staging& s
   made_.merge(making_);
   making_.clear();
   if (failed) std::rethrow_exception(failed);
-  if (bad) source.bad(hashes_[pack], "a content group is not what was signed");
+  if (bad) source.bad(hashes_[pack], *bad, "is a pack with a content that is not what was signed");
 }
 
 void PackChain::clear() {

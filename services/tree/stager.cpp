@@ -222,10 +222,10 @@ class Stager::FetchSink : public ContentSink {
   }
   void write(ByteView bytes) override {
     stager_.p_.control.check();
-    if (file_ && !file_->write(bytes)) return refuse(wanted_.hash, "is larger than signed");
+    if (file_ && !file_->write(bytes)) return refuse(wanted_.hash, proto::Reject::TooLarge, "is larger than signed");
     if (!buffer_) return;
     if (bytes.size() > wanted_.size_bytes - buffer_->size())
-      return refuse(wanted_.hash, "is larger than signed");
+      return refuse(wanted_.hash, proto::Reject::TooLarge, "is larger than signed");
     *buffer_ += bytes;
   }
   void end() override {
@@ -235,7 +235,7 @@ class Stager::FetchSink : public ContentSink {
       if (const auto number = file_->finish())
         stager_.take(wanted_.hash, *number);
       else
-        refuse(wanted_.hash, "is not what was signed");
+        refuse(wanted_.hash, proto::Reject::BadHash, "is not what was signed");
     }
     drop();
   }
@@ -258,13 +258,13 @@ class Stager::FetchSink : public ContentSink {
   }
   void collect(Arrived& arrived) {
     if (!arrived.number)
-      refuse(arrived.wanted.hash, "is not what was signed");
+      refuse(arrived.wanted.hash, proto::Reject::BadHash, "is not what was signed");
     else if (stager_.wants(arrived.wanted.hash))
       stager_.take(arrived.wanted.hash, *arrived.number);
   }
-  void refuse(const Hash& hash, const std::string& what) {
+  void refuse(const Hash& hash, proto::Reject why, const std::string& what) {
     drop();
-    source_.bad(hash, what);
+    source_.bad(hash, why, what);
     stager_.reasons_[hash] = source_.name() + ": what came " + what;
   }
   void drop() {

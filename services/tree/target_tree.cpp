@@ -31,7 +31,7 @@ class BlobSink : public ContentSink {
     if (!open_) return;
     if (bytes.size() > limit_ - bytes_.size()) {
       open_ = false;
-      source_.bad(hash_, "is larger than it may be");
+      source_.bad(hash_, proto::Reject::TooLarge, "is larger than it may be");
       return;
     }
     bytes_ += bytes;
@@ -42,7 +42,7 @@ class BlobSink : public ContentSink {
     if (proto::sha256(bytes_) == hash_)
       cache_.put(hash_, bytes_);
     else
-      source_.bad(hash_, "is not what its hash says");
+      source_.bad(hash_, proto::Reject::BadHash, "is not what its hash says");
   }
   void gone(const Hash&, const std::string& reason) override { reason_ = reason; }
 

@@ -216,8 +216,8 @@ void SnapshotSource::fetch_range(const tree::Wanted& object, std::uint64_t offse
   send(object.hash, ByteView(*bytes).substr(offset), sink);
 }
 
-void SnapshotSource::bad(const Hash& hash, const std::string& what) {
-  complaints.push_back(to_hex(hash) + " " + what);
+void SnapshotSource::bad(const Hash& hash, proto::Reject why, const std::string& what) {
+  complaints.push_back(to_hex(hash) + " " + what + " (" + std::string(to_string(why)) + ")");
 }
 
 }  // namespace mirrorbus::test

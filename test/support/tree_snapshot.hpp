@@ -48,7 +48,7 @@ class SnapshotSource : public tree::ContentSource {
   void fetch_objects(std::span<const tree::Wanted> objects, tree::ContentSink& sink) override;
   void fetch_range(const tree::Wanted& object, std::uint64_t offset,
                    tree::ContentSink& sink) override;
-  void bad(const proto::Hash& hash, const std::string& what) override;
+  void bad(const proto::Hash& hash, proto::Reject why, const std::string& what) override;
   std::uint64_t bytes_received() const override { return bytes_; }
 
   std::uint64_t object_bytes = 0;
