@@ -372,7 +372,7 @@ class HostileBus(unittest.TestCase):
         stream = self.stream
         frame = stream.batch([(TOPIC, BODY)]).frames[0]
         cut = [frame[:size] for size in range(len(TOPIC) + 1, len(frame))]
-        self.bus.send(*cut, frame)
+        self.bus.send(frame, *cut)
         self.expect_among("truncated", {"bad_path", "source_cut"}, len(cut), printed=2)
         self.assertGreater(self.refused()["truncated"], 212)
 

@@ -276,7 +276,8 @@ class Bus:
                 return refused(request, "not_held")
             rows = [b.row for first, last, b in stream.batches
                     if last >= request["from"] and first <= request["to"]]
-            return ok(request, parts=rows, through=stream.seq, more=False, oldest=1, last=stream.seq)
+            through = min(request["to"], stream.seq)
+            return ok(request, parts=rows, through=through, more=False, oldest=1, last=stream.seq)
         return refused(request, "unknown_verb")
 
 
