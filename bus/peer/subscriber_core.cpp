@@ -347,8 +347,8 @@ SubscriberCore::Refusal SubscriberCore::event(proto::ByteView bytes, SourceId so
     if (tracker.held() > 0) drain(*stream);
     return std::nullopt;
   }
-  tracker.hold(event->seq, {stream->header.epoch, previous, event->time_ns, stream->sealer->id, std::string(frame->topic),
-                            proto::Bytes(event->body)});
+  tracker.hold(event->seq, {stream->header.epoch, previous, event->time_ns, stream->sealer->id,
+                            std::string(frame->topic), proto::Bytes(event->body)});
   pursue(*stream, now);
   return std::nullopt;
 }
@@ -421,7 +421,8 @@ SubscriberCore::Refusal SubscriberCore::head(const proto::ControlFrame& frame, S
   stream.clock = clock;
   if (clock) return proto::Reject::ClockSkew;
   if (head->epoch > stream.epoch) return std::nullopt;  // still walking to it
-  if (const auto it = stream.headers.find(head->batch); it != stream.headers.end() && it->second != head->header) {
+  if (const auto it = stream.headers.find(head->batch);
+      it != stream.headers.end() && it->second != head->header) {
     stream.equivocated = true;
     return proto::Reject::Equivocation;
   }
@@ -653,7 +654,8 @@ void SubscriberCore::answered(std::uint64_t question, proto::Decoded<proto::Answ
     return;
   }
   // A credential fetched by id.
-  const auto it = std::ranges::find(fetching_, question, &std::pair<const proto::Hash, std::uint64_t>::second);
+  const auto it = std::ranges::find(fetching_, question,
+                                    &std::pair<const proto::Hash, std::uint64_t>::second);
   if (it == fetching_.end()) return;
   fetching_.erase(it);
   if (!answer || answer->refused) return;

@@ -56,6 +56,10 @@ bool verify_seal(const proto::Hash& public_key, proto::ByteView bytes, proto::By
                                      public_key.octets.data()) == 0;
 }
 
+bool same_secret(const proto::Hash& a, const proto::Hash& b) noexcept {
+  return sodium_memcmp(a.octets.data(), b.octets.data(), proto::Hash::kSize) == 0;
+}
+
 void random_bytes(void* out, std::size_t size) noexcept { randombytes_buf(out, size); }
 
 }  // namespace mirrorbus::trust

@@ -34,4 +34,7 @@ bool verify_seal(const proto::Hash& public_key, proto::ByteView bytes, proto::By
 
 void random_bytes(void* out, std::size_t size) noexcept;
 
+// Takes the same time wherever they differ.
+bool same_secret(const proto::Hash& a, const proto::Hash& b) noexcept;
+
 }  // namespace mirrorbus::trust

@@ -1,5 +1,6 @@
 #include "services/relay/relay.hpp"
 
+#include "bus/trust/session_key.hpp"
 #include "proto/value.hpp"
 
 #include <algorithm>
@@ -8,7 +9,6 @@
 
 #include <arpa/inet.h>
 #include <fmt/core.h>
-#include <openssl/crypto.h>
 
 namespace mirrorbus::relay {
 namespace {
@@ -87,7 +87,7 @@ std::string Tokens::name_of(proto::ByteView secret) const {
   const proto::Hash shown = proto::sha256(secret);
   const std::string* found = nullptr;
   for (const auto& [name, hash] : known_)
-    if (CRYPTO_memcmp(hash.view().data(), shown.view().data(), proto::Hash::kSize) == 0) found = &name;
+    if (trust::same_secret(hash, shown)) found = &name;
   return found ? *found : std::string();
 }
 
@@ -118,7 +118,8 @@ RelaySettings RelaySettings::read(const base::Config& config, const std::string&
   settings.submit = table.texts("submit");
   if (settings.submit.empty())
     table.fail("submit", "must name at least one endpoint, e.g. [\"ipc:///run/mirrorbus/submit\"]");
-  for (const char* key : {"connect", "token_file"}) table.find_text(key);  // bus-logger's
+  table.find_text("connect");  // bus-logger's, both
+  table.find_text("token_file");
   settings.tokens = read_tokens(table.table("tokens"));
   for (const base::ConfigTable& allow : table.tables("allow")) {
     AllowRule rule;
@@ -127,7 +128,8 @@ RelaySettings RelaySettings::read(const base::Config& config, const std::string&
       if (!settings.tokens.contains(rule.from.substr(kTokenMark.size())))
         allow.fail("from", "\"" + rule.from + "\" names no token of [relay.tokens]");
     } else if (rule.from != "ipc" && !parse_range(rule.from)) {
-      allow.fail("from", "\"" + rule.from + "\" is neither \"ipc\" nor an address range like \"10.0.0.0/8\" nor \"token:NAME\"");
+      allow.fail("from", "\"" + rule.from + "\" is neither \"ipc\" nor an address range like" +
+                             " \"10.0.0.0/8\" nor \"token:NAME\"");
     }
     for (const std::string& text : allow.texts("topics")) {
       auto pattern = proto::TopicPattern::parse(text);

@@ -51,9 +51,12 @@ class Live(World):
             (port,) = free_ports(1)
             (self.dir / "knot.conf").write_text(CONFIG.format(dir=self.dir, port=port))
             with open(self.dir / "knot.log", "w", encoding="utf-8") as out:
-                server = subprocess.Popen([KNOTD, "-c", self.dir / "knot.conf"], stdout=out, stderr=out, env=ENVIRONMENT)
+                server = subprocess.Popen(
+                    [KNOTD, "-c", self.dir / "knot.conf"], stdout=out, stderr=out, env=ENVIRONMENT
+                )
             self.addCleanup(self.end, server)
-            until("knotd says something", lambda s=server: self.said("knot", "server started") or s.poll() is not None)
+            until("knotd says something",
+                  lambda s=server: self.said("knot", "server started") or s.poll() is not None)
             if server.poll() is None:
                 return server, port
         raise AssertionError("knotd does not start")
@@ -80,7 +83,10 @@ class Live(World):
         tail = self.tail(self.listen_config(resolver=port))
 
         def publisher(name):
-            return [e for e in tail.events if e["publisher"].startswith(name + "@") and ".shell." in e["topic"]]
+            return [
+                e for e in tail.events
+                if e["publisher"].startswith(name + "@") and ".shell." in e["topic"]
+            ]
 
         def comes(name):
             """An event of this one is seen: it is sent again until the tail has joined the stream."""
@@ -104,7 +110,8 @@ class Live(World):
 
         # Nobody answers any more: what was said last stays, for longer than it was said to hold.
         self.end(server)
-        until("the tail has noticed", lambda: self.said("tail", r"DNS does not answer for _mirrorbus._tcp"), 30)
+        until("the tail has noticed",
+              lambda: self.said("tail", r"DNS does not answer for _mirrorbus._tcp"), 30)
         for _ in range(3):
             comes("one")
         self.assertEqual(tail.gaps, [])

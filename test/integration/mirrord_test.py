@@ -30,7 +30,9 @@ class Mirrord(World):
         for made in (path, pathlib.Path(f"{path}.other")):
             made.mkdir(exist_ok=True)
         listed = ", ".join(f'{{ publish = "{p}", serve = "{s}" }}' for p, s in sources)
-        more = TREE.format(sources=listed, tree=tree, path=path, role=role, other=other, other_role=other_role)
+        more = TREE.format(
+            sources=listed, tree=tree, path=path, role=role, other=other, other_role=other_role
+        )
         return self.config(name, more, file=file)
 
     def endpoints(self, file):
@@ -46,7 +48,9 @@ class Mirrord(World):
         second = self.start("bus-mirrord", self.mirror_config("second", "same", both), "second")
         until("the older one ends", lambda: first.poll() is not None, 30)
         self.assertEqual(first.returncode, 1)
-        self.assertTrue(self.said("first", r"error .*duplicate_publisher: another daemon publishes as same@test"))
+        self.assertTrue(
+            self.said("first", r"error .*duplicate_publisher: another daemon publishes as same@test")
+        )
         self.ready("second")
         before = self.metric("second", "mirrorbus_heads_total")
         until("the other goes on", lambda: self.metric("second", "mirrorbus_heads_total") >= before + 2)
@@ -56,7 +60,8 @@ class Mirrord(World):
     def test_a_version_between_the_question_and_the_first_head_is_not_missed(self):
         (port,) = free_ports(1)
         origin = self.mirror_config("origin", "origin", [])
-        origin.write_text(origin.read_text().replace(f"ipc://{self.dir}/origin.serve", f"tcp://127.0.0.1:{port}"))
+        serve = f"ipc://{self.dir}/origin.serve"  # a local socket is not advertised
+        origin.write_text(origin.read_text().replace(serve, f"tcp://127.0.0.1:{port}"))
         self.start("bus-mirrord", origin, "origin")
         self.ready("origin")
         (self.dir / "origin.tree" / "file").write_text("one")
@@ -65,7 +70,8 @@ class Mirrord(World):
         gate = Gate(f"ipc://{self.dir}/origin.publish", f"ipc://{self.dir}/gate")
         self.addCleanup(gate.end)
         mirror = self.mirror_config(
-            "mirror", "mirror", [(f"ipc://{self.dir}/gate", "")], role="mirror", other="v", other_role="origin"
+            "mirror", "mirror", [(f"ipc://{self.dir}/gate", "")], role="mirror", other="v",
+            other_role="origin",
         )
         self.start("bus-mirrord", mirror, "mirror")
         self.ready("mirror")

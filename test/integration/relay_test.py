@@ -16,7 +16,8 @@ class Relay(World):
         config = self.relay_config()
         self.relay(config)
         tail = self.tail(self.listen_config("relayd"), "--since", "start")
-        command = f"for i in $(seq 30); do {self.programs['bus-logger']} --config {config} --message $i || exit; done"
+        call = f"{self.programs['bus-logger']} --config {config} --message $i"
+        command = f"for i in $(seq 30); do {call} || exit; done"
         subprocess.run(["/bin/sh", "-c", command], check=True, timeout=120)
         until("30 of 30 seen", lambda: len(tail.seqs()) == 30)
         shell = [e["body"]["message"] for e in tail.events if ".shell." in e["topic"]]
@@ -119,7 +120,9 @@ class Relay(World):
                  f'[relay.tokens]\nbuild = "{secret}"\n'
         )
         relay = self.relay(config)
-        tail = self.tail(self.listen_config("relayd"), "--since", "start", "--topic", "org.example.dev.build.**")
+        tail = self.tail(
+            self.listen_config("relayd"), "--since", "start", "--topic", "org.example.dev.build.**"
+        )
         build = ["--service", "build", "--message", "done"]
         for arguments in (build, [*build, "--token-file", other]):
             refused = self.logger(config, *arguments)
@@ -129,8 +132,8 @@ class Relay(World):
         self.assertEqual(taken.returncode, 0, taken.stderr)
         until("it is seen", lambda: tail.events)
         self.assertRegex(tail.events[0]["body"]["submitter"], r"^ipc.* token:build$")
-        # The token does not open what only the address does, and is gone with its rule.
         self.assertNotIn("secret of", (self.dir / "relayd.log").read_text())
+        # Gone with its rule.
         config.write_text(config.read_text().replace("token:build", "127.0.0.1"))
         relay.send_signal(signal.SIGHUP)
         until("reloaded", lambda: self.said("relayd", "reloaded"))

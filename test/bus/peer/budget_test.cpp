@@ -125,7 +125,8 @@ TEST_CASE("no gpg for a key that no rule lists, nor for a source that has used u
   TestPublisher stranger;
   stranger.name.fingerprint = proto::Bytes(20, 'z');
   CHECK(b.offer(sealed(stranger, 1, 0, "good")).error() == Reject::PolicyDenied);
-  for (std::uint32_t i = 0; i < 5; ++i) CHECK(b.offer(sealed(b.publisher, 9, i, "forged")).value() != nullptr);
+  for (std::uint32_t i = 0; i < 5; ++i)
+    CHECK(b.offer(sealed(b.publisher, 9, i, "forged")).value() != nullptr);
   CHECK(b.offer(sealed(b.publisher, 9, 5, "forged")).error() == Reject::Busy);
   CHECK(b.offer(sealed(b.publisher, 9, 5, "good"), Came::Announced, 7).value() != nullptr);
 }

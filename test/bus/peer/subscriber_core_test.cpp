@@ -78,7 +78,8 @@ TEST_CASE("many epochs are walked although few credentials may be checked at onc
   INFO("after " << now << " s");
   CHECK(subscriber.gaps.empty());
   REQUIRE(subscriber.delivered.size() == 30);
-  for (std::uint64_t i = 0; i < 30; ++i) CHECK(subscriber.delivered[i] == Positions::value_type(i + 1, i + 1));
+  for (std::uint64_t i = 0; i < 30; ++i)
+    CHECK(subscriber.delivered[i] == Positions::value_type(i + 1, i + 1));
   CHECK(most_at_once <= 5);
 }
 
