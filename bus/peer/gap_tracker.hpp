@@ -56,6 +56,8 @@ class GapTracker {
   void rewind(std::uint64_t position);
 
   std::size_t held() const { return held_.size(); }
+  // The seq of the first held event; 0 if there is none.
+  std::uint64_t first_held() const { return held_.empty() ? 0 : held_.begin()->first; }
 
  private:
   std::uint64_t position_;

@@ -89,11 +89,14 @@ struct SubscriberCore::Stream {
   bool whole = false;
   std::uint64_t head_last = 0;
   std::uint64_t head_oldest = 0;
+  // Its heads say that there is an event under our prefix with this seq.
+  std::uint64_t signed_last = 0;
   std::optional<base::MonoTime> head_at;
   base::Duration promise = std::chrono::seconds(1);
   bool clock = false;
 
   std::uint64_t question = 0;  // the one under way; 0 = none
+  std::uint64_t asked_to = 0;  // of the last replay
   std::uint32_t attempt = 0;
   base::MonoTime not_before{};               // of the next question
   std::optional<base::MonoTime> stuck_since;  // behind without progress
@@ -263,6 +266,7 @@ void SubscriberCore::enter_epoch(Stream& stream, const proto::Credential& first,
   stream.sealed_header.clear();
   stream.head_last = end;
   stream.head_oldest = 0;
+  stream.signed_last = 0;
   pursue(stream, now);
 }
 
@@ -438,6 +442,8 @@ SubscriberCore::Refusal SubscriberCore::head(const proto::ControlFrame& frame, S
     if (!stream.tracker) return std::nullopt;
   }
   GapTracker& tracker = *stream.tracker;
+  for (const proto::Head::Pair& pair : head->pairs)
+    if (proto::is_under(pair.prefix, prefix_)) stream.signed_last = std::max(stream.signed_last, pair.last);
   if (tracker.position() >= head->since) {
     std::uint64_t last = 0;
     for (const proto::Head::Pair& pair : head->pairs)
@@ -569,6 +575,7 @@ void SubscriberCore::skip_unknown_epochs(Stream& stream) {
   }
   stream.tracker->rewind(pin.last_seq);
   stream.ends.clear();
+  stream.signed_last = 0;
   stream.headers.clear();
   stream.equivocated = false;
   stream.sealed_header.clear();
@@ -611,6 +618,7 @@ void SubscriberCore::pursue(Stream& stream, base::Now now) {
     return;
   }
   ++counts_.replays;
+  stream.asked_to = tracker.wanted();
   ask(stream, "replay",
       proto::to_args({stream.id, tracker.position() + 1, tracker.wanted(), prefix_, options_.replay_bytes}));
 }
@@ -782,6 +790,14 @@ void SubscriberCore::replayed(Stream& stream, const proto::Answer& answer, Sourc
       ++counts_.replayed;
       consume(stream, seq, event->time_ns, *known, topic, event->body);
     }
+  }
+  through = std::min(through, stream.asked_to);
+  // An event we hold is there, whatever the answer leaves out; so is what its publisher has signed.
+  if (const std::uint64_t held = tracker.first_held(); held > tracker.position())
+    through = std::min(through, held - 1);
+  if (hole == 0 && stream.signed_last > tracker.position() && stream.signed_last <= through) {
+    ++counts_.refused[index(proto::Reject::SeqMismatch)];
+    hole = stream.signed_last;
   }
   // A whole stream has no numbers without an event, whatever the answer claims.
   if (hole == 0 && stream.whole && tracker.position() < std::min(through, tracker.wanted()))

@@ -472,6 +472,17 @@ class HostileBus(unittest.TestCase):
         self.assertEqual(self.refused(), {why: len(answers) for why, answers in wrong.items()})
         self.good_event()
 
+    def test_replay_that_leaves_out_the_last_event(self):
+        def answer(request):
+            return ok(request, through=request["to"], more=False, oldest=1, last=1)
+
+        stream = self.stream
+        stream.bus.answers["replay", stream.id].extend([answer, answer])  # the daemon's, and bus-tail's
+        stream.batch([(TOPIC, BODY)])
+        self.bus.send(stream.head(prefix=TOPIC))
+        until(lambda: self.grown("mirrorbus_events_received_total") == 1, self.victim.log)
+        self.expect({"seq_mismatch": 1}, printed=2, received=2)
+
     def test_answers_nobody_can_read(self):
         def answer(*frames):
             return lambda request: list(frames)

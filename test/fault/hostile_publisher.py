@@ -192,7 +192,7 @@ class Stream:
             self.previous = sha256(header)
         return batch
 
-    def head(self, *, when=None, beat=None, session=None, last=None, change=lambda signed: signed):
+    def head(self, *, when=None, beat=None, session=None, last=None, prefix=BASE, change=lambda signed: signed):
         self.beat += 1
         last = self.seq if last is None else last
         signed = b"mirrorbus-head\0\0" + struct.pack(
@@ -200,7 +200,7 @@ class Stream:
             beat or self.beat, when or time.time_ns(), 1000, 0, last, 1, self.number, self.previous,
         )
         if last:
-            signed += string8(BASE) + struct.pack(">Q", last)
+            signed += string8(prefix) + struct.pack(">Q", last)
         seal = (session or self.session).sign(signed).signature
         return control(b"H", self.id, change(signed) + seal)
 
