@@ -210,33 +210,48 @@ void Subscriber::verify(const proto::Hash& id, const proto::SealedCredential& se
 }
 
 // The publisher itself first, then whoever else may hold its history.
-std::string Subscriber::source_for(const Question& question) const {
+std::vector<std::string> Subscriber::sources_of(const proto::Hash& stream) const {
   std::vector<std::string> sources;
-  if (const proto::Credential* credential = core_.current_credential(question.stream))
+  if (const proto::Credential* credential = core_.current_credential(stream))
     if (const auto own = credential->endpoint(proto::EndpointKind::Serve); !own.empty())
       sources.emplace_back(own);
   for (const std::string& endpoint : serve_endpoints_)
     if (std::ranges::find(sources, endpoint) == sources.end()) sources.push_back(endpoint);
-  return sources.empty() ? std::string() : sources[question.attempt % sources.size()];
+  return sources;
+}
+
+namespace {
+std::string nth(const std::vector<std::string>& sources, std::uint32_t attempt) {
+  return sources.empty() ? std::string() : sources[attempt % sources.size()];
+}
+}  // namespace
+
+void Subscriber::ask_at(const std::string& source, const std::string& verb, const proto::Map& args,
+                        Asker::OnAnswer on_answer) {
+  if (!source.empty()) {
+    try {
+      return asker_.ask(source, verb, args, std::move(on_answer));
+    } catch (const std::exception& error) {
+      // A credential may advertise what libzmq cannot connect to.
+      log_.warning("cannot ask {}: {}", source, base::describe(error));
+    }
+  }
+  loop_.post([on_answer = std::move(on_answer)]() mutable {
+    if (on_answer) on_answer(proto::refuse(proto::Reject::Unavailable));
+  });
+}
+
+void Subscriber::ask(const proto::Hash& stream, std::uint32_t attempt, const std::string& verb,
+                     const proto::Map& args, Asker::OnAnswer on_answer) {
+  ask_at(nth(sources_of(stream), attempt), verb, args, std::move(on_answer));
 }
 
 void Subscriber::ask(const Question& question) {
-  const std::string source = source_for(question);
-  const auto answered = [this, id = question.id,
-                         from = source_id(source)](proto::Decoded<proto::Answer> answer) {
-    core_.answered(id, std::move(answer), from, loop_.now());
-  };
-  if (source.empty()) {
-    loop_.post([answered] { answered(proto::refuse(proto::Reject::Unavailable)); });
-    return;
-  }
-  try {
-    asker_.ask(source, question.verb, question.args, answered);
-  } catch (const std::exception& error) {
-    // A credential may advertise what libzmq cannot connect to.
-    log_.warning("cannot ask {}: {}", source, base::describe(error));
-    loop_.post([answered] { answered(proto::refuse(proto::Reject::Unavailable)); });
-  }
+  const std::string source = nth(sources_of(question.stream), question.attempt);
+  ask_at(source, question.verb, question.args,
+         [this, id = question.id, from = source_id(source)](proto::Decoded<proto::Answer> answer) {
+           core_.answered(id, std::move(answer), from, loop_.now());
+         });
 }
 
 // ---- time ----

@@ -57,7 +57,11 @@ class Subscriber : private SubscriberActions {
     return core_.inspect(frame, stream, loop_.now());
   }
   const std::set<std::string>& publishers() const { return endpoints_; }
-  Asker& asker() { return asker_; }
+  // Asks those who may hold something of this stream, one at a time: its own publisher where it says it
+  // can be asked, then the serve endpoints known. `attempt` counts on from 0 and turns to the next.
+  void ask(const proto::Hash& stream, std::uint32_t attempt, const std::string& verb,
+           const proto::Map& args, Asker::OnAnswer on_answer);
+  std::size_t sources(const proto::Hash& stream) const { return sources_of(stream).size(); }
   // Writes the cursor now; for a clean stop.
   void save_cursor();
 
@@ -87,7 +91,9 @@ class Subscriber : private SubscriberActions {
   void tick();
   void tell_joined();
   void watch_keyring();
-  std::string source_for(const Question& question) const;
+  std::vector<std::string> sources_of(const proto::Hash& stream) const;
+  void ask_at(const std::string& source, const std::string& verb, const proto::Map& args,
+              Asker::OnAnswer on_answer);
   void export_counts();
 
   base::Loop& loop_;

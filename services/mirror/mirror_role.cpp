@@ -208,35 +208,41 @@ void MirrorRole::on_credential(const proto::Hash& stream, const proto::Credentia
 // The newest version a publisher has, by its sealed event: a mirror that starts does not have to wait
 // for the next one.
 void MirrorRole::retry_newest(const proto::Hash& stream) {
-  const proto::Credential* credential = context_.subscriber->current_credential(stream);
-  if (!credential) return;
   if (origin_ && *origin_ != stream) return;
-  const auto serve = credential->endpoint(proto::EndpointKind::Serve);
-  if (!serve.empty()) ask_newest(stream, std::string(serve), 0);
+  ask_version(stream, 0, 0);
 }
 
-void MirrorRole::ask_newest(const proto::Hash& stream, const std::string& serve, std::uint64_t number) {
+void MirrorRole::ask_version(const proto::Hash& stream, std::uint64_t number, std::uint32_t attempt) {
   proto::Map args{{"name", settings_.name}};
   if (number > 0) args.emplace_back("number", number);
-  context_.subscriber->asker().ask(serve, "tree", args, [this, stream, serve, number](proto::Decoded<proto::Answer> answer) {
-    if (stopping_) return;
-    bool again = !answer;
-    if (answer && !answer->refused && answer->parts.size() == 1) {
-      const auto event = context_.subscriber->inspect(answer->parts.front(), stream);
-      if (event && event->topic == context_.update_topic(settings_.name))
-        on_update(stream, event->name, event->body, answer->parts.front());
-      else
-        again = !event && event.error() == proto::Reject::UnknownCredential;
-      if (!event && !again) peer::count_refused(context_.registry, event.error());
-    } else if (answer && answer->refused) {
-      // It does not have this tree, or not yet.
-      again = *answer->refused == proto::Reject::Busy || *answer->refused == proto::Reject::Unavailable;
-    }
-    if (!again) return;
-    auto& timer = asking_[stream];
-    if (!timer) timer = std::make_unique<base::Timer>(context_.loop);
-    timer->start(kAskAgain, [this, stream, serve, number] { ask_newest(stream, serve, number); });
+  context_.subscriber->ask(stream, attempt, "tree", args,
+                           [this, stream, number, attempt](proto::Decoded<proto::Answer> answer) {
+    if (!stopping_) version_answered(stream, number, attempt, answer);
   });
+}
+
+void MirrorRole::version_answered(const proto::Hash& stream, std::uint64_t number, std::uint32_t attempt,
+                                  const proto::Decoded<proto::Answer>& answer) {
+  bool again = !answer;
+  if (answer && !answer->refused && answer->parts.size() == 1) {
+    const auto event = context_.subscriber->inspect(answer->parts.front(), stream);
+    if (event && event->topic == context_.update_topic(settings_.name))
+      on_update(stream, event->name, event->body, answer->parts.front());
+    else
+      again = !event && event.error() == proto::Reject::UnknownCredential;
+    if (!event && !again) peer::count_refused(context_.registry, event.error());
+  } else if (answer && answer->refused) {
+    // Not yet; or this one does not have the tree, and the next one may.
+    again = *answer->refused == proto::Reject::Busy || *answer->refused == proto::Reject::Unavailable ||
+            attempt + 1 < context_.subscriber->sources(stream);
+  }
+  if (!again) {
+    asking_.erase({stream, number});
+    return;
+  }
+  auto& timer = asking_[{stream, number}];
+  if (!timer) timer = std::make_unique<base::Timer>(context_.loop);
+  timer->start(kAskAgain, [this, stream, number, attempt] { ask_version(stream, number, attempt + 1); });
 }
 
 // ---- syncing ----
@@ -253,13 +259,12 @@ std::string MirrorRole::content_url() const {
 bool MirrorRole::chain_complete() {
   const std::uint64_t newest = known_.rbegin()->first;
   if (committed_number_ == 0 || newest - committed_number_ > kMaxChain || asked_through_ >= newest) return true;
-  const proto::Credential* credential = origin_ ? context_.subscriber->current_credential(*origin_) : nullptr;
-  if (!credential || credential->endpoint(proto::EndpointKind::Serve).empty()) return true;
+  if (!origin_ || context_.subscriber->sources(*origin_) == 0) return true;
   bool complete = true;
   for (std::uint64_t number = committed_number_ + 1; number < newest; ++number) {
     if (known_.contains(number)) continue;
     complete = false;
-    ask_newest(*origin_, std::string(credential->endpoint(proto::EndpointKind::Serve)), number);
+    ask_version(*origin_, number, 0);
   }
   asked_through_ = newest;
   // Whoever does not answer is not waited for.
@@ -465,17 +470,10 @@ TreeStatus MirrorRole::status() const {
 
 void MirrorRole::sealed(std::uint64_t number, peer::ServeReply reply) {
   if (!engine_) return reply.refuse(proto::Reject::Busy, 1000);
-  worker_.submit(
-      [this, number] {
-        const auto version = number == 0 ? engine_->index.newest() : engine_->index.version(number);
-        return version ? version->sealed : proto::Bytes();
-      },
-      [reply = std::move(reply)](base::Outcome<proto::Bytes> sealed) mutable {
-        if (!sealed || sealed->empty()) return reply.refuse(proto::Reject::NotHeld);
-        proto::Answer answer;
-        answer.parts.push_back(std::move(*sealed));
-        reply(std::move(answer));
-      });
+  worker_.submit([this, number] { return find_sealed(engine_->index, number); },
+                 [reply = std::move(reply)](base::Outcome<SealedVersion> found) mutable {
+                   answer_sealed(found, std::move(reply));
+                 });
 }
 
 void MirrorRole::versions(peer::ControlReply reply) {

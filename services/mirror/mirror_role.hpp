@@ -56,7 +56,9 @@ class MirrorRole final : public TreeRole {
   void refused(proto::Reject why, const std::string& text);
   void count_complaints();
   bool ours(const proto::Hash& stream, const proto::StreamName& name, const proto::TreeUpdate& update);
-  void ask_newest(const proto::Hash& stream, const std::string& serve, std::uint64_t number);
+  void ask_version(const proto::Hash& stream, std::uint64_t number, std::uint32_t attempt);
+  void version_answered(const proto::Hash& stream, std::uint64_t number, std::uint32_t attempt,
+                        const proto::Decoded<proto::Answer>& answer);
   void retry_newest(const proto::Hash& stream);
   void consider();
   bool chain_complete();
@@ -104,7 +106,7 @@ class MirrorRole final : public TreeRole {
     base::Counter& received;
   } metrics_;
   base::Timer retry_;
-  std::map<proto::Hash, std::unique_ptr<base::Timer>> asking_;
+  std::map<std::pair<proto::Hash, std::uint64_t>, std::unique_ptr<base::Timer>> asking_;  // again, by version
   base::WorkerPool worker_;
 };
 

@@ -415,18 +415,10 @@ void OriginRole::publish(peer::ControlReply reply) {
 
 void OriginRole::sealed(std::uint64_t number, peer::ServeReply reply) {
   if (!open_) return reply.refuse(proto::Reject::Busy, 1000);
-  worker_.submit(
-      [this, number] {
-        const auto version = number == 0 ? tree_->newest() : tree_->index().version(number);
-        return version ? version->sealed : proto::Bytes();
-      },
-      [reply = std::move(reply)](base::Outcome<proto::Bytes> sealed) mutable {
-        if (!sealed) return reply.refuse(proto::Reject::Unavailable);
-        if (sealed->empty()) return reply.refuse(proto::Reject::NotHeld);
-        proto::Answer answer;
-        answer.parts.push_back(std::move(*sealed));
-        reply(std::move(answer));
-      });
+  worker_.submit([this, number] { return find_sealed(tree_->index(), number); },
+                 [reply = std::move(reply)](base::Outcome<SealedVersion> found) mutable {
+                   answer_sealed(found, std::move(reply));
+                 });
 }
 
 void OriginRole::changes(std::uint64_t number, std::uint64_t skip, peer::ServeReply reply) {

@@ -2,6 +2,8 @@
 
 namespace mirrorbus::mirror {
 
+constexpr std::uint32_t kAskAgainMs = 1000;
+
 std::string_view to_string(TreeState state) noexcept {
   constexpr std::string_view kNames[] = {"starting", "scanning",  "current", "fetching",
                                          "applying", "verifying", "paused",  "refused",
@@ -50,6 +52,21 @@ proto::Value version_list(const tree::Index& index) {
                                 {"entries", version->record.counts.entries},
                                 {"bytes", version->record.counts.bytes}});
   return list;
+}
+
+SealedVersion find_sealed(const tree::Index& index, std::uint64_t number) {
+  const auto version = number == 0 ? index.newest() : index.version(number);
+  if (!version) return {{}, number == 0};
+  return {version->sealed, version->sealed.empty()};
+}
+
+void answer_sealed(base::Outcome<SealedVersion>& found, peer::ServeReply reply) {
+  if (!found) return reply.refuse(proto::Reject::Unavailable, kAskAgainMs);
+  if (found->frame.empty())
+    return found->coming ? reply.refuse(proto::Reject::Busy, kAskAgainMs) : reply.refuse(proto::Reject::NotHeld);
+  proto::Answer answer;
+  answer.parts.push_back(std::move(found->frame));
+  reply(std::move(answer));
 }
 
 std::string what_failed(const std::exception_ptr& error) {

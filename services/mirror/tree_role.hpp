@@ -100,6 +100,14 @@ class TreeRole {
 
 // The versions an index knows, for `bus-mirror versions`.
 proto::Value version_list(const tree::Index& index);
+// Serve verb `tree`: the sealed update event of a version, 0 = the newest. A tree without a version yet,
+// or whose version is about to be announced, is busy: whoever asked comes again, or would never know.
+struct SealedVersion {
+  proto::Bytes frame;    // empty: none
+  bool coming = false;
+};
+SealedVersion find_sealed(const tree::Index& index, std::uint64_t number);
+void answer_sealed(base::Outcome<SealedVersion>& found, peer::ServeReply reply);
 // "DOING: what went wrong", from a worker's exception.
 std::string what_failed(const std::exception_ptr& error);
 
