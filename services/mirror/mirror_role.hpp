@@ -55,11 +55,12 @@ class MirrorRole final : public TreeRole {
   // An update or a version that is not taken: counted, said, and shown in the status.
   void refused(proto::Reject why, const std::string& text);
   void count_complaints();
-  bool ours(const proto::Hash& stream, const proto::StreamName& name, const proto::TreeUpdate& update);
+  bool ours(const proto::Hash& stream, const proto::StreamName& name,
+            const proto::TreeUpdate& update);
   void ask_version(const proto::Hash& stream, std::uint64_t number, std::uint32_t attempt);
   void version_answered(const proto::Hash& stream, std::uint64_t number, std::uint32_t attempt,
                         const proto::Decoded<proto::Answer>& answer);
-  void retry_newest(const proto::Hash& stream);
+  void ask_newest(const proto::Hash& stream);
   void consider();
   bool chain_complete();
   std::string content_url() const;
@@ -67,7 +68,11 @@ class MirrorRole final : public TreeRole {
   void finished(base::Outcome<tree::SyncResult> outcome, base::MonoTime started);
   void apply_result(const tree::SyncResult& result, double seconds);
   void failed(std::string why, double seconds);
-  std::uint64_t head() const { return known_.empty() ? committed_number_ : std::max(committed_number_, known_.rbegin()->first); }
+  void taken(const tree::SyncResult& result, double seconds);
+  void publish_failure(const proto::VersionRecord& target, double seconds);
+  std::uint64_t head() const;  // the newest version known
+  double lag_seconds() const;
+  void measure();
   tree::WorkControl control();
 
   TreeContext context_;
@@ -81,7 +86,7 @@ class MirrorRole final : public TreeRole {
   std::uint64_t asked_through_ = 0;  // missing versions up to here have been asked for
 
   TreeState state_ = TreeState::Starting;
-  bool paused_ = false, stopping_ = false, busy_ = false, again_ = false;
+  bool paused_ = false, stopping_ = false, busy_ = false;
   std::string last_error_, fidelity_ = "full", source_name_;
   std::uint64_t bytes_received_ = 0;
   double last_sync_seconds_ = 0;
@@ -105,8 +110,9 @@ class MirrorRole final : public TreeRole {
     base::Counter& refused;
     base::Counter& received;
   } metrics_;
-  base::Timer retry_;
-  std::map<std::pair<proto::Hash, std::uint64_t>, std::unique_ptr<base::Timer>> asking_;  // again, by version
+  base::Timer retry_, every_second_;
+  // To ask again, by stream and version.
+  std::map<std::pair<proto::Hash, std::uint64_t>, std::unique_ptr<base::Timer>> asking_;
   base::WorkerPool worker_;
 };
 

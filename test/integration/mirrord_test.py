@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""bus-mirrord: two of one identity, and a mirror that comes in the middle."""
+"""bus-mirrord: two of one identity, a mirror that comes in the middle, and one that is behind."""
 import pathlib
 import sys
 import threading
@@ -89,6 +89,31 @@ class Mirrord(World):
         gate.open.set()
         until("the mirror has the second version", lambda: copy.read_text() == "two, longer", 20)
         self.assertEqual(self.metric("mirror", "mirrorbus_events_received_total") or 0, 0)
+
+    def test_a_mirror_that_is_behind_says_how_far(self):
+        both = [self.endpoints("origin"), self.endpoints("mirror")]
+        self.start("bus-mirrord", self.mirror_config("origin", "origin", both), "origin")
+        self.start(
+            "bus-mirrord",
+            self.mirror_config("mirror", "mirror", both, role="mirror", other="v", other_role="origin"),
+            "mirror",
+        )
+        self.ready("origin")
+        self.ready("mirror")
+
+        def gauge(name):
+            return self.metric("mirror", f'mirrorbus_tree_{name}{{tree="t"}}')
+
+        first = self.control("origin", "publish", tree="t")
+        self.assertTrue(self.control("mirror", "wait", tree="t", version=first))
+        until("it is at the head", lambda: gauge("head_version") == first and gauge("lag_seconds") == 0)
+        self.assertEqual(self.control("mirror", "pause", tree="t"), "paused")
+        (self.dir / "origin.tree" / "file").write_text("one")
+        second = self.control("origin", "publish", tree="t")
+        until("it lags", lambda: gauge("lag_seconds") > 0)
+        self.assertEqual((gauge("version"), gauge("head_version")), (first, second))
+        self.assertEqual(self.control("mirror", "resume", tree="t"), "resumed")
+        until("it has caught up", lambda: gauge("version") == second and gauge("lag_seconds") == 0)
 
 class Gate(threading.Thread):
     """Between a publisher and a subscriber: credentials pass, nothing else until it is open; then heads."""

@@ -1,0 +1,127 @@
+// MirrorRole: what operators see and say, and what is handed on to others.
+#include "services/mirror/fidelity.hpp"
+#include "services/mirror/mirror_role.hpp"
+
+#include <algorithm>
+
+namespace mirrorbus::mirror {
+
+TreeStatus MirrorRole::status() const {
+  TreeStatus status;
+  status.name = settings_.name;
+  status.role = "mirror";
+  status.path = settings_.path;
+  status.version = committed_number_;
+  status.head_version = head();
+  if (committed_record_) status.tree_hash = committed_record_->tree_hash;
+  status.state = paused_ ? TreeState::Paused : state_;
+  if (busy_ && state_ == TreeState::Fetching) {
+    const auto phase = static_cast<tree::Phase>(phase_.load());
+    if (phase == tree::Phase::Applying || phase == tree::Phase::Checking ||
+        phase == tree::Phase::Committing)
+      status.state = TreeState::Applying;
+    if (const std::uint64_t total = total_bytes_)
+      status.progress = static_cast<double>(done_bytes_) / static_cast<double>(total);
+  }
+  if (status.state == TreeState::Current && origin_)
+    for (const peer::StreamInfo& info : context_.subscriber->streams())
+      if (info.id == *origin_ && info.head_age > settings_.stale_after)
+        status.state = TreeState::Stale;
+  status.lag_seconds = lag_seconds();
+  status.source = source_name_.empty() ? content_url() : source_name_;
+  status.fidelity = fidelity_;
+  status.bytes_received = bytes_received_ + (busy_ && source_ ? source_->bytes_received() : 0);
+  status.last_sync_seconds = last_sync_seconds_;
+  status.last_error = last_error_;
+  return status;
+}
+
+void MirrorRole::sealed(std::uint64_t number, peer::ServeReply reply) {
+  if (!engine_) return reply.refuse(proto::Reject::Busy, 1000);
+  worker_.submit([this, number] { return find_sealed(engine_->index, number); },
+                 [reply = std::move(reply)](base::Outcome<SealedVersion> found) mutable {
+                   answer_sealed(found, std::move(reply));
+                 });
+}
+
+void MirrorRole::versions(peer::ControlReply reply) {
+  if (!engine_) return reply.fail("the tree is still being opened");
+  worker_.submit([this] { return version_list(engine_->index); },
+                 [reply = std::move(reply)](base::Outcome<proto::Value> list) mutable {
+                   if (list)
+                     reply(std::move(*list));
+                   else
+                     reply.fail(what_failed(list.error()));
+                 });
+}
+
+void MirrorRole::verify(bool repair, peer::ControlReply reply) {
+  if (!engine_ || busy_) return reply.fail("the tree is busy; try again when it is current");
+  busy_ = true;
+  const TreeState before = std::exchange(state_, TreeState::Verifying);
+  if (repair) source_ = std::make_unique<HttpSource>(content_url());
+  worker_.submit(
+      [this, repair] {
+        using State = tree::SyncResult::State;
+        const auto found = engine_->tree.verify(control());
+        proto::Array paths;
+        for (const auto& difference : found.differences)
+          paths.push_back(proto::Map{{"path", proto::path_value(difference.path)},
+                                     {"what", difference.what}});
+        bool repaired = false;
+        if (repair && !found.equal()) {
+          const auto result = engine_->tree.repair(*source_, control());
+          repaired = result.state == State::Committed || result.state == State::Unchanged;
+        }
+        return proto::Value(proto::Map{{"equal", found.equal()},
+                                       {"differences", found.count},
+                                       {"files", found.files},
+                                       {"bytes", found.bytes},
+                                       {"fidelity", describe(found.fidelity)},
+                                       {"repaired", repaired},
+                                       {"paths", std::move(paths)}});
+      },
+      [this, before, reply = std::move(reply)](base::Outcome<proto::Value> found) mutable {
+        busy_ = false;
+        state_ = before;
+        if (found)
+          reply(std::move(*found));
+        else
+          reply.fail(what_failed(found.error()));
+        consider();
+      });
+}
+
+void MirrorRole::sync(peer::ControlReply reply) {
+  if (paused_) return reply.fail("the tree is paused; resume it first");
+  syncing_.push_back(std::move(reply));
+  if (busy_) return;
+  if (origin_) ask_newest(*origin_);
+  backoff_ = {};
+  not_before_ = {};
+  consider();
+  if (busy_) return;
+  for (peer::ControlReply& waiting : std::exchange(syncing_, {}))
+    waiting(proto::Value(committed_number_));
+}
+
+void MirrorRole::accept(peer::ControlReply reply) {
+  if (!refusal_) return reply.fail("nothing is refused");
+  accepted_ = refusal_;
+  syncing_.push_back(std::move(reply));
+  consider();
+}
+
+void MirrorRole::pause() {
+  paused_ = true;
+  cancel_ = true;
+  if (source_) source_->cancel();
+}
+
+void MirrorRole::resume() {
+  paused_ = false;
+  cancel_ = false;
+  consider();
+}
+
+}  // namespace mirrorbus::mirror

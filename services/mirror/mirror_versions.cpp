@@ -1,0 +1,155 @@
+// MirrorRole: the versions it hears of, which of them it takes, and which it asks for.
+#include "bus/peer/refused.hpp"
+#include "proto/value.hpp"
+#include "services/mirror/mirror_role.hpp"
+
+#include <algorithm>
+
+namespace mirrorbus::mirror {
+
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr base::Duration kAskAgain = 2s;
+// Versions between the committed one and the newest whose packs are worth collecting into a chain.
+constexpr std::uint64_t kMaxChain = 64;
+
+}  // namespace
+
+void MirrorRole::refused(proto::Reject why, const std::string& text) {
+  last_error_ = fmt::format("{}: {}", to_string(why), text);
+  log_.warning("{}", last_error_);
+  metrics_.refused.add();
+  peer::count_refused(context_.registry, why);
+}
+
+bool MirrorRole::ours(const proto::Hash& stream, const proto::StreamName& name,
+                      const proto::TreeUpdate& update) {
+  std::string why;
+  if (!settings_.origin.empty() && name.publisher != settings_.origin)
+    why = fmt::format("it comes from {}, the configured origin is {}", name.publisher,
+                      settings_.origin);
+  else if (origin_ && *origin_ != stream)
+    why = fmt::format("{} is not the publisher this mirror has pinned", name.publisher);
+  else if (committed_record_ && committed_record_->tree != update.record.tree)
+    why = "it is of another tree of the same name";
+  if (why.empty()) return true;
+  refused(proto::Reject::ForeignTree,
+          fmt::format("version {} refused: {}", update.record.number, why));
+  return false;
+}
+
+void MirrorRole::on_update(const proto::Hash& stream, const proto::StreamName& name,
+                           proto::ByteView body, proto::ByteView frame) {
+  auto update = proto::decode_update(body);
+  if (!update)
+    return refused(update.error(), fmt::format("an update of {} cannot be read", name.publisher));
+  if (!ours(stream, name, *update)) return;
+  publishers_[stream] = name;
+  const std::uint64_t number = update->record.number;
+  if (committed_record_ && number == committed_number_ && !(update->record == *committed_record_)) {
+    state_ = TreeState::Fork;
+    return refused(proto::Reject::Fork,
+                   fmt::format("{} now says another version {} than the one committed here; "
+                               "nothing is applied until the origin is looked at",
+                               name.publisher, number));
+  }
+  if (number <= committed_number_) return;
+  // The first one heard decides; it is written down with the first commit.
+  if (!origin_) origin_ = stream;
+  known_[number] = {std::move(*update), proto::Bytes(body), proto::Bytes(frame)};
+  while (known_.size() > kMaxChain) known_.erase(known_.begin());
+  consider();
+}
+
+void MirrorRole::on_credential(const proto::Hash& stream, const proto::Credential& credential) {
+  publishers_[stream] = credential.stream;
+  if (origin_ && *origin_ != stream) return;
+  if (!settings_.origin.empty() && credential.stream.publisher != settings_.origin) return;
+  if (state_ != TreeState::Starting || !busy_) ask_newest(stream);
+}
+
+// The newest version a publisher has, by its sealed event: a mirror that starts does not have to
+// wait for the next one.
+void MirrorRole::ask_newest(const proto::Hash& stream) {
+  if (origin_ && *origin_ != stream) return;
+  ask_version(stream, 0, 0);
+}
+
+void MirrorRole::ask_version(const proto::Hash& stream, std::uint64_t number,
+                             std::uint32_t attempt) {
+  proto::Map args{{"name", settings_.name}};
+  if (number > 0) args.emplace_back("number", number);
+  context_.subscriber->ask(stream, attempt, "tree", args,
+                           [this, stream, number, attempt](proto::Decoded<proto::Answer> answer) {
+    if (!stopping_) version_answered(stream, number, attempt, answer);
+  });
+}
+
+void MirrorRole::version_answered(const proto::Hash& stream, std::uint64_t number,
+                                  std::uint32_t attempt,
+                                  const proto::Decoded<proto::Answer>& answer) {
+  bool again = !answer;
+  if (answer && !answer->refused && answer->parts.size() == 1) {
+    const auto event = context_.subscriber->inspect(answer->parts.front(), stream);
+    if (event && event->topic == context_.update_topic(settings_.name))
+      on_update(stream, event->name, event->body, answer->parts.front());
+    else
+      again = !event && event.error() == proto::Reject::UnknownCredential;
+    if (!event && !again) peer::count_refused(context_.registry, event.error());
+  } else if (answer && answer->refused) {
+    // Not yet; or this one does not have the tree, and the next one may.
+    again = *answer->refused == proto::Reject::Busy ||
+            *answer->refused == proto::Reject::Unavailable ||
+            attempt + 1 < context_.subscriber->sources(stream);
+  }
+  if (!again) {
+    asking_.erase({stream, number});
+    return;
+  }
+  auto& timer = asking_[{stream, number}];
+  if (!timer) timer = std::make_unique<base::Timer>(context_.loop);
+  timer->start(kAskAgain, [this, stream, number, attempt] {
+    ask_version(stream, number, attempt + 1);
+  });
+}
+
+// Asks once for versions in between that were not heard: with their packs, a chain can be folded.
+bool MirrorRole::chain_complete() {
+  const std::uint64_t newest = known_.rbegin()->first;
+  if (committed_number_ == 0 || newest - committed_number_ > kMaxChain) return true;
+  if (asked_through_ >= newest) return true;
+  if (!origin_ || context_.subscriber->sources(*origin_) == 0) return true;
+  bool complete = true;
+  for (std::uint64_t number = committed_number_ + 1; number < newest; ++number) {
+    if (known_.contains(number)) continue;
+    complete = false;
+    ask_version(*origin_, number, 0);
+  }
+  asked_through_ = newest;
+  // Whoever does not answer is not waited for.
+  if (!complete) retry_.start(500ms, [this] { consider(); });
+  return complete;
+}
+
+// ---- how far behind ----
+
+std::uint64_t MirrorRole::head() const {
+  return known_.empty() ? committed_number_ : std::max(committed_number_, known_.rbegin()->first);
+}
+
+double MirrorRole::lag_seconds() const {
+  const auto next = known_.upper_bound(committed_number_);
+  if (next == known_.end()) return 0;
+  const auto age = context_.loop.now().wall - base::from_ns(next->second.update.record.time_ns);
+  return std::max(0.0, std::chrono::duration<double>(age).count());
+}
+
+void MirrorRole::measure() {
+  metrics_.head_version.set(static_cast<double>(head()));
+  metrics_.lag.set(lag_seconds());
+  if (!stopping_) every_second_.start(1s, [this] { measure(); });
+}
+
+}  // namespace mirrorbus::mirror
