@@ -2,7 +2,6 @@
 import os
 import pathlib
 import random
-import shutil
 import subprocess
 import sys
 
@@ -121,10 +120,14 @@ class Mirroring(World):
         self.mirror_config = self.config("mirror", MIRROR.format(dir=self.dir))
         self.tree, self.copy = self.dir / "a/tree", self.dir / "m/tree"
         self.running = {}
+        self.daemon_of = {}  # another program than bus-mirrord, by name
+        self.rsync_options = []
 
     def up(self, name):
         if name not in self.running or self.running[name].poll() is not None:
-            self.running[name] = self.start("bus-mirrord", self.dir / f"{name}.toml", name)
+            self.running[name] = self.start(
+                self.daemon_of.get(name, "bus-mirrord"), self.dir / f"{name}.toml", name
+            )
         return self.running[name]
 
     def bus_mirror(self, name, *words, timeout=120):
@@ -153,11 +156,8 @@ class Mirroring(World):
     def assertSame(self, when):
         for one, other in [(self.tree, self.copy), (self.copy, self.tree)]:
             said = subprocess.run(
-                ["rsync", "-naHAXc", "-@-1", "--delete", "--itemize-changes", f"{one}/", f"{other}/"],
+                ["rsync", "-naHAXc", "-@-1", "--delete", "--itemize-changes",
+                 *self.rsync_options, f"{one}/", f"{other}/"],
                 capture_output=True, text=True, check=True,
             ).stdout
             self.assertEqual(said, "", f"rsync finds differences {when}")
-
-    def remove_trees(self):
-        """Between rounds of large trees."""
-        shutil.rmtree(self.dir / "m/tree", ignore_errors=True)

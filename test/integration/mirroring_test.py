@@ -1,0 +1,126 @@
+#!/usr/bin/python3
+"""An origin and a mirror of a real tree (of /usr/include), as root and as a plain user."""
+import os
+import pathlib
+import shutil
+import stat
+import subprocess
+import sys
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "fault"))
+from mirroring import Mirroring  # noqa: E402
+from world import free_ports, main  # noqa: E402
+
+NOBODY = 65534
+REAL = pathlib.Path("/usr/include/linux")
+
+
+def work_on(tree):
+    """What people do to a tree: edits, moves, links, modes, times, a directory for a file."""
+    files = sorted(p for p in tree.rglob("*.h") if not p.is_symlink())
+    for file in files[::17]:
+        file.write_text(file.read_text(errors="replace") + "\n/* edited */\n")
+    for file in files[5::31]:
+        file.unlink()
+    for file in files[7::41]:
+        if file.exists():
+            os.link(file, file.with_name(file.name + ".linked"))
+            file.chmod(0o640 if os.geteuid() == 0 else 0o600)
+    for file in files[11::53]:
+        if file.exists():
+            os.utime(file, ns=(0, -(10**9) + 123456789))
+    first = min(p for p in tree.iterdir() if p.is_dir())
+    first.rename(tree / "moved")
+    (tree / "dangling").symlink_to("../nowhere")
+    (tree / "was-a-file").mkdir()
+    (tree / "was-a-file/now").write_text("below")
+
+
+class Real(Mirroring):
+    def setUp(self):
+        super().setUp()
+        self.tree.parent.mkdir()
+        subprocess.run(["cp", "-a", REAL, self.tree], check=True)
+        (self.tree / "was-a-file").write_text("a file at first")
+
+    def follow(self):
+        self.up("origin")
+        self.up("mirror")
+        self.reaches(self.publish())
+        self.assertSame("after the first sync")
+        (self.tree / "was-a-file").unlink()
+        work_on(self.tree)
+        self.reaches(self.publish())
+        self.assertSame("after edits")
+
+    @unittest.skipUnless(os.geteuid() == 0, "owners are kept only by root")
+    def test_as_root(self):
+        for number, file in enumerate(sorted(self.tree.rglob("*.h"))[::9]):
+            os.chown(file, 1000 + number % 3, 100)
+            if number % 5 == 0:
+                file.chmod(0o4755)
+        self.follow()
+        self.assertEqual(self.control("mirror", "status")[0]["fidelity"], "full")
+        said = self.control("mirror", "verify", tree="t")
+        self.assertTrue(said["equal"], said)
+
+    def test_as_a_plain_user(self):
+        """Of a tree that is somebody else's, where this runs as root."""
+        self.rsync_options = ["--no-owner", "--no-group"]
+        if os.geteuid() == 0:
+            for number, file in enumerate(sorted(self.tree.rglob("*.h"))[::9]):
+                os.chown(file, 1000 + number % 3, 100)
+            self.mirror_as_nobody()
+        self.follow()
+        if os.geteuid() == 0:
+            self.assertEqual(os.stat(self.copy / "was-a-file/now").st_uid, NOBODY)
+            self.assertIn("without owners", " ".join(self.control("mirror", "status")[0]["fidelity"].split()))
+
+    def mirror_as_nobody(self):
+        """The mirror's program, keyring, state and tree are nobody's."""
+        self.dir.chmod(0o755)
+        home = self.dir / "nobody.gnupg"
+        home.mkdir(mode=0o700)
+        (self.dir / "m").chmod(0o755)
+        (self.dir / "mirror").mkdir()
+        program = self.dir / "bus-mirrord"
+        shutil.copy(self.programs["bus-mirrord"], program)
+        program.chmod(program.stat().st_mode | stat.S_IXOTH | stat.S_IROTH)
+        for theirs in (home, self.dir / "m", self.dir / "mirror"):
+            os.chown(theirs, NOBODY, NOBODY)
+        become = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+        gpg = [*become, "gpg", "--homedir", home, "--batch", "--quiet"]
+        self.addCleanup(
+            subprocess.run, [*become, "gpgconf", "--homedir", home, "--kill", "all"], check=False
+        )
+        key = subprocess.run(
+            ["gpg", "--homedir", self.home, "--batch", "--export", self.key], check=True, capture_output=True
+        ).stdout
+        subprocess.run([*gpg, "--import"], input=key, check=True, capture_output=True)
+        subprocess.run(
+            [*gpg, "--passphrase", "", "--quick-gen-key", "mirror@example.org", "ed25519", "sign", "1y"],
+            check=True, capture_output=True,
+        )
+        listed = subprocess.run(
+            [*gpg, "--with-colons", "--list-secret-keys"], check=True, capture_output=True, text=True
+        ).stdout
+        own = next(line for line in listed.splitlines() if line.startswith("fpr:")).split(":")[9]
+        # What root's sockets in the file system are to others is not the point here.
+        ports = dict(zip(["origin.publish", "origin.serve", "mirror.publish", "mirror.serve"], free_ports(4)))
+        for config in (self.origin_config, self.mirror_config):
+            text = config.read_text()
+            for name, port in ports.items():
+                text = text.replace(f"ipc://{self.dir}/{name}", f"tcp://127.0.0.1:{port}")
+            config.write_text(text)
+        text = self.mirror_config.read_text()
+        text = text.replace(str(self.home), str(home)).replace(f'key = "{self.key}"', f'key = "{own}"')
+        self.mirror_config.write_text(text)
+        wrapper = self.dir / "as-nobody"
+        wrapper.write_text(f'#!/bin/sh\nexec {" ".join(become)} {program} "$@"\n')
+        wrapper.chmod(0o755)
+        self.daemon_of = {"mirror": str(wrapper)}
+
+
+if __name__ == "__main__":
+    main(sys.argv)
