@@ -119,12 +119,14 @@ void MirrorRole::opened(Opened found) {
 
 // ---- syncing ----
 
+// The origin's, then those that are configured; the next one whenever a sync from one did not do.
 std::string MirrorRole::content_url() const {
+  std::vector<std::string> urls = settings_.source;
   if (origin_)
     if (const proto::Credential* credential = context_.subscriber->current_credential(*origin_))
       if (const auto url = credential->endpoint(proto::EndpointKind::Content); !url.empty())
-        return std::string(url);
-  return settings_.source.empty() ? std::string() : settings_.source.front();
+        urls.emplace(urls.begin(), url);
+  return urls.empty() ? std::string() : urls[source_turn_ % urls.size()];
 }
 
 // What the source sent and was no good, though it may have been done without.
@@ -229,6 +231,9 @@ void MirrorRole::apply_result(const tree::SyncResult& result, double seconds) {
     case State::Unchanged:
       return taken(result, seconds);
     case State::Refused:
+      // Space comes back by itself; no operator has to look at the version.
+      if (result.refusal->why == proto::Reject::Unavailable)
+        return failed(result.refusal->text, seconds);
       refusal_ = result.refusal;
       state_ = TreeState::Refused;
       refused(result.refusal->why,
@@ -280,6 +285,7 @@ void MirrorRole::taken(const tree::SyncResult& result, double seconds) {
     proto::add_missing(complete, {item.path, item.reason});
   complete.missing_total = std::max(complete.missing_total, result.missing_count);
   if (incomplete) {
+    ++source_turn_;
     last_error_ =
         fmt::format("{} entries are missing; they are tried again", result.missing_count);
     if (const std::string& bad = source_->last_complaint(); !bad.empty()) last_error_ += "; " + bad;
@@ -297,6 +303,7 @@ void MirrorRole::failed(std::string why, double seconds) {
   last_error_ = why;
   state_ = TreeState::Failed;
   metrics_.failures.add();
+  ++source_turn_;
   backoff_ = backoff_ == base::Duration{} ? kFirstBackoff
                                           : std::min<base::Duration>(backoff_ * 2, kMaxBackoff);
   log_.error("sync failed, trying again in {} s: {}",

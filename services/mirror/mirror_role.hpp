@@ -94,6 +94,7 @@ class MirrorRole final : public TreeRole {
   base::Duration backoff_{};
   base::MonoTime not_before_{};  // of the next try
   std::unique_ptr<HttpSource> source_;
+  std::size_t source_turn_ = 0;  // which of the places for content is asked
   std::vector<peer::ControlReply> syncing_;  // who asked for the sync under way
 
   std::atomic<bool> cancel_{false};

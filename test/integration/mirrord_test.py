@@ -1,6 +1,7 @@
 #!/usr/bin/python3
-"""bus-mirrord: two of one identity, a mirror that comes in the middle, and one that is behind."""
+"""bus-mirrord: two of one identity; mirrors that come in the middle, are behind, or lose what they follow."""
 import pathlib
+import shutil
 import sys
 import threading
 
@@ -114,6 +115,78 @@ class Mirrord(World):
         self.assertEqual((gauge("version"), gauge("head_version")), (first, second))
         self.assertEqual(self.control("mirror", "resume", tree="t"), "resumed")
         until("it has caught up", lambda: gauge("version") == second and gauge("lag_seconds") == 0)
+
+    def test_content_comes_from_another_source_when_the_origin_gives_none(self):
+        dead, content = free_ports(2)
+        both = [self.endpoints("origin"), self.endpoints("mirror")]
+        origin = self.mirror_config("origin", "origin", both)
+        text = origin.read_text().replace('listen = "127.0.0.1:0"\n[[tree', f'listen = "127.0.0.1:{content}"\n[[tree')
+        origin.write_text(text.replace("[bus]", f'[bus]\nadvertise_content = "http://127.0.0.1:{dead}"'))
+        mirror = self.mirror_config("mirror", "mirror", both, role="mirror", other="v", other_role="origin")
+        source = f'role = "mirror"\nsource = ["http://127.0.0.1:{content}"]'
+        mirror.write_text(mirror.read_text().replace('role = "mirror"', source))
+        (self.dir / "origin.tree" / "file").write_text("one")
+        self.start("bus-mirrord", origin, "origin")
+        self.start("bus-mirrord", mirror, "mirror")
+        self.ready("origin")
+        self.ready("mirror")
+        version = self.control("origin", "publish", tree="t")
+        self.assertTrue(self.control("mirror", "wait", tree="t", version=version))
+        self.assertEqual((self.dir / "mirror.tree" / "file").read_text(), "one")
+        self.assertTrue(self.said("mirror", f"sync failed.*127.0.0.1:{dead}"))
+
+    def test_a_mirror_without_space_tries_again_by_itself(self):
+        both = [self.endpoints("origin"), self.endpoints("mirror")]
+        origin = self.mirror_config("origin", "origin", both)
+        mirror = self.mirror_config("mirror", "mirror", both, role="mirror", other="v", other_role="origin")
+        mirror.write_text(mirror.read_text().replace('role = "mirror"', 'role = "mirror"\nmin_free = "9000000GB"'))
+        (self.dir / "origin.tree" / "file").write_text("one")
+        self.start("bus-mirrord", origin, "origin")
+        self.start("bus-mirrord", mirror, "mirror")
+        self.ready("mirror")
+        until("it has tried twice",
+              lambda: (self.metric("mirror", "mirrorbus_tree_sync_failures_total") or 0) >= 2)
+        status = self.control("mirror", "status")[0]
+        self.assertEqual((status["state"], status["version"]), ("failed", 0))
+        self.assertIn("min_free", status["last_error"])
+        self.assertFalse((self.dir / "mirror.tree" / "file").exists())
+
+    def test_a_mirror_takes_a_new_history_as_the_manual_says(self):
+        """docs/operations.md: an origin whose state is lost."""
+        both = [self.endpoints("origin"), self.endpoints("mirror")]
+        configs = {
+            "origin": self.mirror_config("origin", "origin", both),
+            "mirror": self.mirror_config("mirror", "mirror", both, role="mirror", other="v", other_role="origin"),
+        }
+        daemons = {name: self.start("bus-mirrord", config, name) for name, config in configs.items()}
+        self.ready("origin")
+        self.ready("mirror")
+        (self.dir / "origin.tree" / "file").write_text("one")
+        first = self.control("origin", "publish", tree="t")
+        self.assertTrue(self.control("mirror", "wait", tree="t", version=first))
+
+        self.end(daemons["origin"])
+        shutil.rmtree(self.dir / "origin")
+        (self.dir / "origin.tree" / "file").write_text("two, longer")
+        self.start("bus-mirrord", configs["origin"], "origin")
+        self.ready("origin")
+        again = self.control("origin", "publish", tree="t")
+
+        def shown():
+            return self.control("mirror", "status")[0]["last_error"]
+
+        until("the mirror refuses it", lambda: shown().startswith("foreign_tree"))
+        self.assertEqual((self.dir / "mirror.tree" / "file").read_text(), "one")
+
+        self.end(daemons["mirror"])
+        for file in (self.dir / "mirror").glob("tree-t.sqlite*"):
+            file.unlink()
+        adopt = configs["mirror"].read_text().replace('role = "mirror"', 'role = "mirror"\nadopt = true')
+        configs["mirror"].write_text(adopt)
+        self.start("bus-mirrord", configs["mirror"], "mirror")
+        self.ready("mirror")
+        self.assertTrue(self.control("mirror", "wait", tree="t", version=again))
+        self.assertEqual((self.dir / "mirror.tree" / "file").read_text(), "two, longer")
 
 class Gate(threading.Thread):
     """Between a publisher and a subscriber: credentials pass, nothing else until it is open; then heads."""

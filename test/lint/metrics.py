@@ -1,0 +1,33 @@
+#!/usr/bin/python3
+"""docs/operations.md lists every metric that the code has, and no other.
+
+Usage: metrics.py SOURCE_ROOT
+"""
+import pathlib
+import re
+import sys
+
+ROOT = pathlib.Path(sys.argv[1])
+REGISTERED = re.compile(r'\b(?:counter|gauge|grown)\(\s*"(mirrorbus_\w+)"')
+ROW = re.compile(r"^\| `(mirrorbus_\w+)(?:\{\w+\})?` \| .*\w.* \|$", re.M)
+
+
+def main():
+    registered = {}
+    for folder in ("bus", "services", "tools"):
+        for path in sorted((ROOT / folder).rglob("*.[ch]pp")):
+            for name in REGISTERED.findall(path.read_text(encoding="utf-8")):
+                registered.setdefault(name, path.relative_to(ROOT))
+    listed = ROW.findall((ROOT / "docs/operations.md").read_text(encoding="utf-8"))
+    faults = [f"{path}: {name} is not in docs/operations.md" for name, path in registered.items()
+              if name not in listed]
+    faults += [f"docs/operations.md: {name} is in no code" for name in listed if name not in registered]
+    faults += [f"docs/operations.md: {name} stands twice" for name in set(listed) if listed.count(name) > 1]
+    if len(registered) < 40:
+        faults.append(f"only {len(registered)} metrics found: are they registered in another way now?")
+    print(*faults, f"{len(registered)} metrics", sep="\n")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
