@@ -15,12 +15,16 @@ For the documented figures the trees are Debian's kernel sources, unpacked:
 import argparse
 import json
 import os
+import pathlib
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "integration"))
+from world import end_agent, free_ports, make_key  # noqa: E402
 
 
 def run(*command, **options):
@@ -29,12 +33,6 @@ def run(*command, **options):
 
 def output(*command):
     return run(*command, stdout=subprocess.PIPE).stdout
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def loopback_bytes():
@@ -99,7 +97,7 @@ class Daemon:
         self.bench, self.name = bench, name
         self.state = f"{bench.work}/{name}"
         self.config = f"{bench.work}/{name}.toml"
-        self.publish, self.serve, self.content = free_port(), free_port(), free_port()
+        self.publish, self.serve, self.content = free_ports(3)
         self.path = path
         self.role = role
         self.process = None
@@ -165,10 +163,7 @@ class Bench:
         self.gnupg = f"{self.work}/gnupg"
         self.rows = []
         os.mkdir(self.gnupg, 0o700)
-        run("gpg", "--homedir", self.gnupg, "--batch", "--quiet", "--passphrase", "", "--quick-gen-key",
-            "bench@example.org", "ed25519", "sign", "1y", stderr=subprocess.DEVNULL)
-        listing = output("gpg", "--homedir", self.gnupg, "--with-colons", "--list-keys")
-        self.fingerprint = next(l.split(":")[9] for l in listing.splitlines() if l.startswith("fpr"))
+        self.fingerprint = make_key(self.gnupg, "bench@example.org")
         self.daemons = []
         self.rsyncd = None
 
@@ -177,7 +172,7 @@ class Bench:
         print(f"{what:<52} {value:>16}  {versus}", flush=True)
 
     def start_rsyncd(self, path):
-        port = free_port()
+        (port,) = free_ports(1)
         config = f"{self.work}/rsyncd.conf"
         with open(config, "w", encoding="ascii") as file:
             file.write(f"uid = root\ngid = root\nuse chroot = no\nport = {port}\naddress = 127.0.0.1\n"
@@ -280,7 +275,7 @@ class Bench:
         if self.rsyncd:
             self.rsyncd.terminate()
             self.rsyncd.wait()
-        subprocess.run(["gpgconf", "--homedir", self.gnupg, "--kill", "all"], check=False)
+        end_agent(self.gnupg)
         if keep:
             print("kept in", self.work)
         else:

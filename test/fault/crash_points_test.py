@@ -12,7 +12,6 @@ import re
 import signal
 import subprocess
 import sys
-import unittest
 
 from mirroring import Mirroring, RandomTree
 from world import main, until

@@ -20,7 +20,7 @@ import unittest
 import msgpack
 import nacl.signing
 
-from hostile_publisher import BASE, GIB, HOUR, Batch, control, encode_event, ok, sha256
+from hostile_publisher import BASE, GIB, HOUR, Batch, control, ok
 from victim import TOPIC, Victim, until
 
 MIRRORD, TAIL = sys.argv[1:3]
@@ -100,32 +100,32 @@ class HostileBus(unittest.TestCase):
                 return False
             return (printed[-1]["publisher"], printed[-1]["seq"]) == (stream.publisher, stream.seq)
 
-        until(came, self.victim.log, pause=0)
+        until(self.victim.log, came, pause=0)
         if topic == TOPIC:
 
             def received():
                 stream.bus.send(stream.head())
                 return self.victim.metrics()["mirrorbus_events_received_total"] > before
 
-            until(received, self.victim.log, pause=0.3)
+            until(self.victim.log, received, pause=0.3)
         return printed
 
     def expect(self, refused, stream=None, *, printed=1, received=1):
         """After a good event exactly `refused` has been counted, and nothing else delivered."""
         events = self.good_event(stream)
-        until(lambda: self.refused() == refused, lambda: f"{self.refused()}, not {refused}")
+        until(lambda: f"{self.refused()}, not {refused}", lambda: self.refused() == refused)
         self.assertEqual(len(events), printed, events)
         self.assertEqual(self.grown("mirrorbus_events_received_total"), received)
 
     def wait_refused(self, **counts):
-        until(lambda: all(self.refused().get(why, 0) >= n for why, n in counts.items()),
-              lambda: f"{self.refused()}, not yet {counts}\n{self.victim.log()}")
+        until(lambda: f"{self.refused()}, not yet {counts}\n{self.victim.log()}",
+              lambda: all(self.refused().get(why, 0) >= n for why, n in counts.items()))
 
     def expect_among(self, wanted, others, count=None, *, stream=None, printed=1):
         """As expect, but only `wanted` must be counted and `others` may, `count` times in all if given."""
         events = self.good_event(stream)
-        until(lambda: wanted in self.refused() and sum(self.refused().values()) >= (count or 1),
-              lambda: f"{self.refused()}, not yet {count} with {wanted}")
+        until(lambda: f"{self.refused()}, not yet {count} with {wanted}",
+              lambda: wanted in self.refused() and sum(self.refused().values()) >= (count or 1))
         refused = self.refused()
         self.assertLessEqual(set(refused), {wanted, *others})
         self.assertIn(count, (None, sum(refused.values())), refused)
@@ -171,7 +171,7 @@ class HostileBus(unittest.TestCase):
             "good", "expired", issued=now - 3 * HOUR, not_before=now - 3 * HOUR, not_after=now - HOUR
         )
         stream.announce()
-        until(lambda: "expired@example.org" in self.victim.log(), self.victim.log)
+        until(self.victim.log, lambda: "expired@example.org" in self.victim.log())
         self.bus.send(*stream.batch([(TOPIC, BODY)], when=now - 2 * HOUR).frames)
         self.bus.send(stream.head(when=now - 2 * HOUR))
         self.expect({"credential_expired": 2})
@@ -189,7 +189,7 @@ class HostileBus(unittest.TestCase):
         stream.batches, stream.seq = history, len(batches)
         self.bus.send(stream.head())
         printed = self.good_event()
-        until(lambda: self.grown("mirrorbus_events_received_total") == 4, self.victim.log)
+        until(self.victim.log, lambda: self.grown("mirrorbus_events_received_total") == 4)
         while len(printed) < 4:
             printed.append(self.victim.events.get(timeout=10))
         self.assertEqual([e["seq"] for e in printed if e["publisher"] == "yesterday@example.org"], [1, 2, 3])
@@ -357,7 +357,7 @@ class HostileBus(unittest.TestCase):
     def test_publisher_whose_clock_shows_1970(self):
         stream = self.new_stream("good", "1970", issued=60 * 10**9, not_before=0)
         stream.announce()
-        until(lambda: "1970@example.org" in self.victim.log(), self.victim.log)
+        until(self.victim.log, lambda: "1970@example.org" in self.victim.log())
         self.bus.send(stream.head(when=61 * 10**9), *stream.batch([(TOPIC, BODY)], when=61 * 10**9).frames)
         self.wait_refused(credential_expired=2)
         # A credential that is good then and now: it is the head that tells that the clock is wrong.
@@ -410,7 +410,7 @@ class HostileBus(unittest.TestCase):
             self.bus.send(*stream.batch([(TOPIC, body)]).frames)
         wanted = dict.fromkeys(bodies, 1) | {"truncated": 2, "too_large": 2}
         # Signed by their publisher, they are events: delivered, and refused by who must read them.
-        until(lambda: self.grown("mirrorbus_events_received_total") == 8, self.victim.log)
+        until(self.victim.log, lambda: self.grown("mirrorbus_events_received_total") == 8)
         self.expect(wanted, stream, printed=2, received=9)  # bus-tail shows the one that is an empty map
         self.assertEqual(self.grown('mirrorbus_tree_updates_refused_total{tree="t"}'), 9)
 
@@ -422,7 +422,7 @@ class HostileBus(unittest.TestCase):
         # What is larger ends the connection, and libzmq would not come back by itself.
         for more, size in enumerate((128 * 1024 + 1, 10 << 20), 1):
             self.bus.send(frame.ljust(size, b"x"))
-            until(lambda: self.grown("mirrorbus_connections_broken_total") == more, self.victim.log)
+            until(self.victim.log, lambda: self.grown("mirrorbus_connections_broken_total") == more)
             self.good_event(stream)
 
     def test_garbage(self):
@@ -468,7 +468,7 @@ class HostileBus(unittest.TestCase):
         streams = [self.pool.pop() for _ in answers]
         for stream, answer in zip(streams, answers):
             self.answer_wrongly(stream, answer)
-        until(lambda: self.grown("mirrorbus_events_received_total") == len(streams), self.victim.log)
+        until(self.victim.log, lambda: self.grown("mirrorbus_events_received_total") == len(streams))
         self.assertEqual(self.refused(), {why: len(answers) for why, answers in wrong.items()})
         self.good_event()
 
@@ -480,7 +480,7 @@ class HostileBus(unittest.TestCase):
         stream.bus.answers["replay", stream.id].extend([answer, answer])  # the daemon's, and bus-tail's
         stream.batch([(TOPIC, BODY)])
         self.bus.send(stream.head(prefix=TOPIC))
-        until(lambda: self.grown("mirrorbus_events_received_total") == 1, self.victim.log)
+        until(self.victim.log, lambda: self.grown("mirrorbus_events_received_total") == 1)
         self.expect({"seq_mismatch": 1}, printed=2, received=2)
 
     def test_answers_nobody_can_read(self):
@@ -498,7 +498,7 @@ class HostileBus(unittest.TestCase):
         streams = [self.pool.pop() for _ in wrong]
         for stream, each in zip(streams, wrong.values()):
             self.answer_wrongly(stream, each)
-        until(lambda: self.grown("mirrorbus_events_received_total") == len(streams), self.victim.log)
+        until(self.victim.log, lambda: self.grown("mirrorbus_events_received_total") == len(streams))
         # Whose answers they were could not be read, so the questions ran into their time.
         self.assertEqual(self.refused(), dict.fromkeys(wrong, 1) | {"unavailable": len(wrong)})
         self.good_event()
@@ -523,13 +523,13 @@ class ClockOf1970(unittest.TestCase):
         stream = victim.stream("good", "later@example.org", victim.buses[0])
         stream.announce()
         stream.bus.send(stream.head())
-        until(lambda: victim.refused().get("credential_future"), victim.log)
+        until(victim.log, lambda: victim.refused().get("credential_future"))
         victim.is_fine()
         for number in (1, 2):
             clock.write_text("+0")
             victim.join(stream)
             stream.bus.send(*stream.batch([(TOPIC, BODY)]).frames)
-            until(lambda: victim.metrics()["mirrorbus_events_received_total"] == number, victim.log)
+            until(victim.log, lambda: victim.metrics()["mirrorbus_events_received_total"] == number)
             clock.write_text("1970-01-01 00:01:00")  # the publisher is known now: its heads tell
             skewed = victim.refused().get("clock_skew", 0)
 
@@ -537,7 +537,7 @@ class ClockOf1970(unittest.TestCase):
                 stream.bus.send(stream.head())
                 return victim.refused().get("clock_skew", 0) > skewed
 
-            until(refused, victim.log, pause=0.2)
+            until(victim.log, refused, pause=0.2)
             victim.is_fine()
 
 

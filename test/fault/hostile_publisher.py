@@ -16,7 +16,7 @@ import nacl.signing
 import zmq
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "interop"))
-from subscriber import HEADER_SIZE, SEAL_SIZE, leaf, node, root_of, sha256
+from subscriber import leaf, node, root_of, sha256
 
 BASE = "org.example.dev"
 HOUR = 3600 * 10**9

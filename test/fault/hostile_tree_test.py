@@ -8,7 +8,6 @@ version is applied.
 import os
 import struct
 import sys
-import time
 import unittest
 
 from hostile_publisher import GIB, sha256, varint
@@ -55,10 +54,10 @@ class HostileTree(unittest.TestCase):
 
     @classmethod
     def is_current(cls, number):
-        until(lambda: cls.victim.status()["head_version"] == number, cls.victim.log)
+        until(cls.victim.log, lambda: cls.victim.status()["head_version"] == number)
         cls.victim.ask("sync", tree="t")  # else it waits before it tries again
-        until(lambda: (cls.victim.status()["version"], cls.victim.status()["state"]) == (number, "current"),
-              lambda: f"{cls.victim.status()}\n{cls.victim.log()}")
+        until(lambda: f"{cls.victim.status()}\n{cls.victim.log()}",
+              lambda: (cls.victim.status()["version"], cls.victim.status()["state"]) == (number, "current"))
 
     def setUp(self):
         self.before = self.victim.refused()
@@ -82,8 +81,8 @@ class HostileTree(unittest.TestCase):
 
     def expect(self, why, state, *, others=(), version=None):
         """Refused by this name, in the status and in the metrics; nothing was taken over."""
-        until(lambda: (self.victim.status()["state"], why in self.victim.status()["last_error"]) == (state, True),
-              lambda: f"wanted {state}, {why}: {self.victim.status()}")
+        until(lambda: f"wanted {state}, {why}: {self.victim.status()}",
+              lambda: (self.victim.status()["state"], why in self.victim.status()["last_error"]) == (state, True))
         self.assertIn(why, self.grown())
         self.assertLessEqual(self.grown(), {why, *others})
         self.assertEqual(self.victim.status()["version"], version or self.version)
@@ -114,7 +113,7 @@ class HostileTree(unittest.TestCase):
 
     def refused_update(self, why, **fields):
         self.origin.publish(self.tree, fields=fields)
-        until(lambda: why in self.victim.status()["last_error"], lambda: str(self.victim.status()))
+        until(lambda: str(self.victim.status()), lambda: why in self.victim.status()["last_error"])
         self.expect(why, "current")
 
     def test_path_of_a_change_that_leads_out(self):
@@ -214,14 +213,14 @@ class HostileTree(unittest.TestCase):
     def test_contents_that_are_a_bomb(self):
         # The nodes are good, so it is known which files are to come; each is then asked for by its hash.
         new, _ = self.publish_pack(group=zstd(b"", says=3200, repeat=8192))
-        until(lambda: self.victim.status()["state"] == "incomplete", lambda: str(self.victim.status()))
+        until(lambda: str(self.victim.status()), lambda: self.victim.status()["state"] == "incomplete")
         self.assertIn("bad_compression", self.victim.status()["last_error"])
         self.assertIn("bad_compression", self.grown())
         self.assertNotIn(b"more", on_disk(self.tree_path))
 
     def test_contents_of_one_gibibyte(self):
         self.publish_pack(group=zstd(b"", says=GIB, repeat=8192))
-        until(lambda: self.victim.status()["state"] == "incomplete", lambda: str(self.victim.status()))
+        until(lambda: str(self.victim.status()), lambda: self.victim.status()["state"] == "incomplete")
         self.assertIn("size_lie", self.victim.status()["last_error"])
         self.assertIn("size_lie", self.grown())
 
@@ -274,7 +273,7 @@ class HostileTree(unittest.TestCase):
     def test_content_of_another_hash(self):
         answer = lambda r, right: r.say(200, right[:-1] + bytes([right[-1] ^ 1]))
         number = self.publish_instead("objects", answer)
-        until(lambda: self.victim.status()["state"] == "incomplete", lambda: str(self.victim.status()))
+        until(lambda: str(self.victim.status()), lambda: self.victim.status()["state"] == "incomplete")
         # The rest of the version is there; what is missing is said, and tried again.
         self.assertEqual(self.victim.status()["version"], number)
         self.assertIn("bad_hash", self.victim.status()["last_error"])

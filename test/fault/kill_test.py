@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-import unittest
 
 from mirroring import Mirroring, RandomTree, TwoTrees
 from world import main, until

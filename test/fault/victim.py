@@ -1,6 +1,5 @@
 """A bus-mirrord with one tree that is a mirror, and a bus-tail beside it: what it is fed, what it says."""
 import json
-import os
 import pathlib
 import queue
 import re
@@ -8,10 +7,12 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import sys
 import threading
-import time
 
-from hostile_publisher import BASE, Bus, Key, Stream
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "integration"))
+from world import until  # noqa: E402
+from hostile_publisher import BASE, Bus, Key, Stream  # noqa: E402
 
 TREE = "t"
 TOPIC = f"{BASE}.mirror.tree.{TREE}.update"
@@ -44,17 +45,6 @@ owner = "none"
 origin = "{origin}"
 """
 RULE = '[[trust.allow]]\ntopics = ["{topics}"]\nkeys = ["openpgp:{key}"]\n'
-
-
-def until(true, what, timeout=float(os.environ.get("T", 10)), pause=0.02):
-    """Asks again until it is true; gives what it gave."""
-    deadline = time.monotonic() + timeout
-    while True:
-        if found := true():
-            return found
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout} s: {what() if callable(what) else what}")
-        time.sleep(pause)
 
 
 class Victim:
@@ -99,7 +89,7 @@ class Victim:
                 )
                 self.processes.append(tailing)
                 threading.Thread(target=self.read_tail, args=[tailing], daemon=True).start()
-        until(lambda: (self.dir / "state/control.sock").exists(), self.log)
+        until(self.log, lambda: (self.dir / "state/control.sock").exists())
         self.http_port = self.ask("info")["http_port"]
         for bus in self.buses:
             bus.wait_for_subscriptions(b"\1", 2 if tail else 1)
@@ -188,4 +178,4 @@ class Victim:
                 stream.bus.send(stream.head())
             return not apart
 
-        until(joined, self.log, pause=0.2)
+        until(self.log, joined, pause=0.2)

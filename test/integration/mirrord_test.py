@@ -5,8 +5,7 @@ import shutil
 import sys
 import threading
 
-import zmq
-
+from proxy import Proxy
 from world import World, free_ports, main, until
 
 TREE = """
@@ -68,7 +67,16 @@ class Mirrord(World):
         (self.dir / "origin.tree" / "file").write_text("one")
         first = self.control("origin", "publish", tree="t")
 
-        gate = Gate(f"ipc://{self.dir}/origin.publish", f"ipc://{self.dir}/gate")
+        heads, kept_back = threading.Event(), threading.Event()
+
+        def change(frame):
+            """Credentials pass; heads do once they may; events never."""
+            if frame[:1] != b"\1":
+                kept_back.set()
+            passes = frame[:2] == b"\1C" or (frame[:2] == b"\1H" and heads.is_set())
+            return frame if passes else None
+
+        gate = Proxy(f"ipc://{self.dir}/origin.publish", f"ipc://{self.dir}/gate", change)
         self.addCleanup(gate.end)
         mirror = self.mirror_config(
             "mirror", "mirror", [(f"ipc://{self.dir}/gate", "")], role="mirror", other="v",
@@ -86,8 +94,8 @@ class Mirrord(World):
         second = self.control("origin", "publish", tree="t")
         self.assertGreater(second, first)
         # The event has gone by; now the heads come through.
-        until("the gate has kept the event back", lambda: gate.events > 0)
-        gate.open.set()
+        until("the gate has kept the event back", kept_back.is_set)
+        heads.set()
         until("the mirror has the second version", lambda: copy.read_text() == "two, longer", 20)
         self.assertEqual(self.metric("mirror", "mirrorbus_events_received_total") or 0, 0)
 
@@ -187,41 +195,6 @@ class Mirrord(World):
         self.ready("mirror")
         self.assertTrue(self.control("mirror", "wait", tree="t", version=again))
         self.assertEqual((self.dir / "mirror.tree" / "file").read_text(), "two, longer")
-
-class Gate(threading.Thread):
-    """Between a publisher and a subscriber: credentials pass, nothing else until it is open; then heads."""
-
-    def __init__(self, source, listen):
-        super().__init__(daemon=True)
-        self.source, self.listen = source, listen
-        self.open, self.stopping, self.bound = threading.Event(), threading.Event(), threading.Event()
-        self.events = 0
-        self.start()
-        self.bound.wait(20)
-
-    def run(self):
-        with zmq.Context() as context, context.socket(zmq.XPUB) as out, context.socket(zmq.XSUB) as into:
-            out.linger = into.linger = 0
-            out.bind(self.listen)
-            self.bound.set()
-            # Only when the subscriber is there: the publisher greets each subscription once.
-            connected = False
-            while not self.stopping.is_set():
-                if out.poll(20):
-                    subscription = out.recv()
-                    if not connected:
-                        into.connect(self.source)
-                        connected = True
-                    into.send(subscription)
-                while connected and into.poll(0):
-                    frame = into.recv()
-                    self.events += frame[:1] != b"\1"
-                    if frame[:2] == b"\1C" or (frame[:2] == b"\1H" and self.open.is_set()):
-                        out.send(frame)
-
-    def end(self):
-        self.stopping.set()
-        self.join()
 
 if __name__ == "__main__":
     main(sys.argv)

@@ -10,7 +10,7 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "fault"))
 from mirroring import Mirroring  # noqa: E402
-from world import free_ports, main  # noqa: E402
+from world import end_agent, free_ports, main, make_key  # noqa: E402
 
 NOBODY = 65534
 REAL = pathlib.Path("/usr/include/linux")
@@ -90,22 +90,15 @@ class Real(Mirroring):
         for theirs in (home, self.dir / "m", self.dir / "mirror"):
             os.chown(theirs, NOBODY, NOBODY)
         become = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-        gpg = [*become, "gpg", "--homedir", home, "--batch", "--quiet"]
-        self.addCleanup(
-            subprocess.run, [*become, "gpgconf", "--homedir", home, "--kill", "all"], check=False
-        )
+        self.addCleanup(end_agent, home, become)
         key = subprocess.run(
             ["gpg", "--homedir", self.home, "--batch", "--export", self.key], check=True, capture_output=True
         ).stdout
-        subprocess.run([*gpg, "--import"], input=key, check=True, capture_output=True)
         subprocess.run(
-            [*gpg, "--passphrase", "", "--quick-gen-key", "mirror@example.org", "ed25519", "sign", "1y"],
-            check=True, capture_output=True,
+            [*become, "gpg", "--homedir", home, "--batch", "--quiet", "--import"], input=key, check=True,
+            capture_output=True,
         )
-        listed = subprocess.run(
-            [*gpg, "--with-colons", "--list-secret-keys"], check=True, capture_output=True, text=True
-        ).stdout
-        own = next(line for line in listed.splitlines() if line.startswith("fpr:")).split(":")[9]
+        own = make_key(home, "mirror@example.org", become)
         # What root's sockets in the file system are to others is not the point here.
         ports = dict(zip(["origin.publish", "origin.serve", "mirror.publish", "mirror.serve"], free_ports(4)))
         for config in (self.origin_config, self.mirror_config):

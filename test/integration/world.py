@@ -45,13 +45,14 @@ from = "ipc"
 topics = ["org.example.dev.shell.**"]
 """
 
-def until(what, condition, timeout=60):
-    """Waits for `condition` to give something true, and gives it."""
+def until(what, condition, timeout=60, pause=0.02):
+    """Waits for `condition` to give something true, and gives it. `what`: to be said if it does not
+    come; text, or a function that gives the text then."""
     deadline = time.monotonic() + timeout
     while not (found := condition()):
         if time.monotonic() > deadline:
-            raise AssertionError(f"not in {timeout} s: {what}")
-        time.sleep(0.02)
+            raise AssertionError(f"not in {timeout} s: {what() if callable(what) else what}")
+        time.sleep(pause)
     return found
 
 def free_ports(count):
@@ -68,6 +69,21 @@ def free_ports(count):
                 continue
             ports.append(tcp.getsockname()[1])
         return ports
+
+def make_key(home, name, become=()):
+    """The fingerprint of a new key in a GnuPG home that is there, made as whom `become` makes us."""
+    gpg = [*become, "gpg", "--homedir", home, "--batch", "--quiet"]
+    subprocess.run(
+        [*gpg, "--passphrase", "", "--quick-gen-key", name, "ed25519", "sign", "1y"],
+        check=True, capture_output=True,
+    )
+    listed = subprocess.run(
+        [*gpg, "--with-colons", "--list-secret-keys"], check=True, capture_output=True, text=True
+    ).stdout
+    return next(line for line in listed.splitlines() if line.startswith("fpr:")).split(":")[9]
+
+def end_agent(home, become=()):
+    subprocess.run([*become, "gpgconf", "--homedir", home, "--kill", "all"], check=False)
 
 class Tail(threading.Thread):
     """A bus-tail, and what it has printed. `pause`: seconds it takes its reader to see to one event."""
@@ -116,18 +132,8 @@ class World(unittest.TestCase):
         # A socket's path must be short: not below $TMPDIR.
         cls.home = pathlib.Path(tempfile.mkdtemp(prefix="mirrorbus-world-", dir="/tmp"))
         cls.addClassCleanup(shutil.rmtree, cls.home, ignore_errors=True)
-        gpg = ["gpg", "--homedir", cls.home, "--batch", "--quiet"]
-        subprocess.run(
-            [*gpg, "--passphrase", "", "--quick-gen-key", "bus@example.org", "ed25519", "sign", "1y"],
-            check=True, capture_output=True,
-        )
-        listed = subprocess.run(
-            [*gpg, "--with-colons", "--list-keys"], check=True, capture_output=True, text=True
-        ).stdout
-        cls.key = next(line for line in listed.splitlines() if line.startswith("fpr:")).split(":")[9]
-        cls.addClassCleanup(
-            subprocess.run, ["gpgconf", "--homedir", cls.home, "--kill", "all"], check=False
-        )
+        cls.addClassCleanup(end_agent, cls.home)
+        cls.key = make_key(cls.home, "bus@example.org")
 
     def setUp(self):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="mirrorbus-world-", dir="/tmp"))
