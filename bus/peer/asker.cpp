@@ -10,24 +10,25 @@ Asker::Asker(base::Loop& loop, net::ZmqContext& context, OnUnreadable on_unreada
       expire_(loop) {}
 Asker::~Asker() = default;
 
+net::ZmqSocket& Asker::socket_to(const std::string& endpoint) {
+  if (const auto it = sockets_.find(endpoint); it != sockets_.end()) return *it->second;
+  net::ZmqOptions options;
+  options.max_frame_size = 2 * proto::kMaxAnswerBytes;
+  auto socket = std::make_unique<net::ZmqSocket>(loop_, context_, net::ZmqType::Dealer, options);
+  socket->on_message([this](std::vector<proto::Bytes> parts, const net::ZmqSender&) { receive(parts); });
+  socket->connect(endpoint);
+  // Whoever still waits on one of these asks again.
+  if (sockets_.size() >= kMaxSockets) sockets_.clear();
+  return *sockets_.emplace(endpoint, std::move(socket)).first->second;
+}
+
 void Asker::ask(const std::string& endpoint, const std::string& verb, const proto::Map& args,
-                OnAnswer on_answer) {
-  auto& socket = sockets_[endpoint];
-  if (!socket) {
-    if (sockets_.size() > kMaxSockets) {
-      // Whoever still waits on one of these asks again.
-      std::erase_if(sockets_, [&](const auto& entry) { return entry.first != endpoint; });
-    }
-    net::ZmqOptions options;
-    options.max_frame_size = 2 * proto::kMaxAnswerBytes;
-    socket = std::make_unique<net::ZmqSocket>(loop_, context_, net::ZmqType::Dealer, options);
-    socket->on_message([this](std::vector<proto::Bytes> parts, const net::ZmqSender&) { receive(parts); });
-    socket->connect(endpoint);
-  }
+                OnAnswer&& on_answer) {
+  net::ZmqSocket& socket = socket_to(endpoint);
   const std::uint64_t id = next_id_++;
   waiting_.emplace(id, Waiting{loop_.now().mono + timeout_, endpoint, std::move(on_answer)});
   proto::Request request{id, verb, args};
-  socket->send(proto::encode_request(request));
+  socket.send(proto::encode_request(request));
   if (!expire_.running()) expire_.start(timeout_, [this] { expire(); });
 }
 

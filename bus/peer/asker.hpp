@@ -23,9 +23,10 @@ class Asker {
         base::Duration timeout = std::chrono::seconds(5));
   ~Asker();
 
-  // Unavailable if no answer comes in time, or what the answer was refused for as an answer.
+  // Unavailable if no answer comes in time, or what the answer was refused for as an answer. Throws if
+  // libzmq cannot connect to the endpoint; `on_answer` is as it was then.
   void ask(const std::string& endpoint, const std::string& verb, const proto::Map& args,
-           OnAnswer on_answer);
+           OnAnswer&& on_answer);
 
  private:
   struct Waiting {
@@ -33,6 +34,7 @@ class Asker {
     std::string endpoint;
     OnAnswer on_answer;
   };
+  net::ZmqSocket& socket_to(const std::string& endpoint);
   void receive(const std::vector<proto::Bytes>& parts);
   void expire();
 

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """The tree's main job, measured against rsync in the same run.
 
-  tree_bench.py --build BUILD --first DIR --second DIR [--work DIR] [--keep]
+  tree_bench.py --build BUILD [--first DIR --second DIR] [--work DIR] [--keep]
 
 An origin holds a copy of the first tree and three mirrors follow it. `rsync -a --delete` then makes
 the origin's copy equal to the second tree, and `bus-mirror publish` takes it as a version. Beside it,
@@ -9,7 +9,8 @@ the origin's copy equal to the second tree, and `bus-mirror publish` takes it as
 those of the loopback interface, both ways, by the kernel's counters; as root the bench moves to a
 network namespace of its own, where nobody else's bytes are counted.
 
-For the documented figures the trees are Debian's kernel sources, unpacked:
+Without trees, /usr/include and a copy of it with one file in twenty edited. For the documented figures
+the trees are Debian's kernel sources, unpacked:
   apt-get download linux-source-6.1=6.1.170-3 linux-source-6.1=6.1.176-1
 """
 import argparse
@@ -67,6 +68,17 @@ def alone_on_the_network():
                               sys.executable, *sys.argv])
 
 
+def edited_copy(tree, copy):
+    """What a week does to a tree: every mtime moves, one file in twenty gets another line."""
+    run("cp", "-a", tree, copy)
+    names = sorted(os.path.join(at, name) for at, _, found in os.walk(copy) for name in found)
+    for number, name in enumerate(name for name in names if not os.path.islink(name)):
+        if number % 20 == 0:
+            with open(name, "ab") as file:
+                file.write(b"\n/* edited */\n")
+        os.utime(name, (number, 1_700_000_000 + number))
+
+
 def settled_disk_bytes(*paths):
     """disk_bytes once it has stood still for some seconds: an origin gives space back at leisure."""
     seen = []
@@ -80,6 +92,10 @@ def disk_bytes(*paths):
     """Allocated bytes, an inode counted once."""
     lines = output("du", "-sc", "-B1", *paths).splitlines()
     return int(lines[-1].split()[0])
+
+
+def directory_bytes(top):
+    return sum(os.stat(at).st_blocks * 512 for at, _, _ in os.walk(top))
 
 
 def content_sizes(tree):
@@ -158,8 +174,11 @@ max_delete = 1000000
 class Bench:
     def __init__(self, options):
         self.build = os.path.abspath(options.build)
-        self.first, self.second = options.first, options.second
         self.work = tempfile.mkdtemp(prefix="tree-bench-", dir=options.work)
+        self.first, self.second = options.first, options.second
+        if not self.first:
+            self.first, self.second = "/usr/include", f"{self.work}/edited"
+            edited_copy(self.first, self.second)
         self.gnupg = f"{self.work}/gnupg"
         self.rows = []
         os.mkdir(self.gnupg, 0o700)
@@ -261,6 +280,10 @@ class Bench:
         was, now = content_sizes(self.first), content_sizes(self.second)
         replaced = sum(os.path.getsize(f"{self.first}/{names[0]}") for digest, names in was.items() if digest not in now)
         beyond = settled_disk_bytes(f"{work}/a", f"{work}/origin") - disk_bytes(f"{work}/a/tree")
+        store = f"{work}/a/.mirrorbus-bench"
+        self.note("of it: index; packs; names of contents",
+                  "; ".join(f"{size / 1e6:.1f}" for size in (
+                      disk_bytes(f"{work}/origin"), disk_bytes(f"{store}/packs"), directory_bytes(store))) + " MB")
         self.note("disk of the origin beyond its tree", f"{beyond / 1e6:.1f} MB", f"replaced contents: {replaced / 1e6:.1f} MB")
         for tree in ["m1", "m2", "m3"]:
             for one, other in [(f"{work}/a/tree/", f"{work}/{tree}/tree/"), (f"{work}/{tree}/tree/", f"{work}/a/tree/")]:
@@ -285,11 +308,13 @@ class Bench:
 def main():
     parser = argparse.ArgumentParser(description="The tree's main job, measured against rsync.")
     parser.add_argument("--build", required=True)
-    parser.add_argument("--first", required=True)
-    parser.add_argument("--second", required=True)
+    parser.add_argument("--first")
+    parser.add_argument("--second")
     parser.add_argument("--work", default="/var/tmp")
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
+    if bool(options.first) != bool(options.second):
+        parser.error("--first and --second go together")
     alone_on_the_network()
     bench = Bench(options)
     try:
