@@ -1,4 +1,5 @@
-// bus-logger: publishes from a shell, through a relay. Ends with 0 only when every event is durable.
+// bus-logger: publishes from a shell, through a relay. Ends with 0 only when every event is
+// durable.
 #include "bus/net/zmq_blocking.hpp"
 #include "bus/trust/session_key.hpp"
 #include "proto/limits.hpp"
@@ -49,7 +50,11 @@ std::string user_name() {
 class Sender {
  public:
   Sender(const std::string& relay, const std::string& token, base::Duration timeout, bool json)
-      : relay_(relay), token_(token), timeout_(timeout), json_(json), socket_(context_, net::ZmqType::Dealer, {}) {
+      : relay_(relay),
+        token_(token),
+        timeout_(timeout),
+        json_(json),
+        socket_(context_, net::ZmqType::Dealer, {}) {
     sender_.resize(proto::kSenderSize);
     trust::random_bytes(sender_.data(), sender_.size());
     socket_.connect(relay);
@@ -105,18 +110,22 @@ class Sender {
     if (!answer->refused) {
       ++acknowledged_;
       if (json_)
-        fmt::print("{}\n", proto::to_json(proto::Map{
-                               {"topic", found->second.topic},
-                               {"seq", proto::field<std::uint64_t>(answer->fields, "seq").value_or(0)}}));
+        fmt::print("{}\n",
+                   proto::to_json(proto::Map{
+                       {"topic", found->second.topic},
+                       {"seq", proto::field<std::uint64_t>(answer->fields, "seq").value_or(0)}}));
       pending_.erase(found);
-    } else if (*answer->refused == proto::Reject::Busy || *answer->refused == proto::Reject::Unavailable) {
-      found->second.again = Clock::now() + std::chrono::milliseconds(std::max(answer->after_ms, 50u));
+    } else if (*answer->refused == proto::Reject::Busy ||
+               *answer->refused == proto::Reject::Unavailable) {
+      found->second.again =
+          Clock::now() + std::chrono::milliseconds(std::max(answer->after_ms, 50u));
     } else {
-      throw std::runtime_error(fmt::format("the relay at {} refused {}: {}{}", relay_, found->second.topic,
-                                           to_string(*answer->refused),
-                                           *answer->refused == proto::Reject::NotAllowed
-                                               ? " (no [[relay.allow]] rule of its covers this sender and topic)"
-                                               : ""));
+      throw std::runtime_error(
+          fmt::format("the relay at {} refused {}: {}{}", relay_, found->second.topic,
+                      to_string(*answer->refused),
+                      *answer->refused == proto::Reject::NotAllowed
+                          ? " (no [[relay.allow]] rule of its covers this sender and topic)"
+                          : ""));
     }
   }
 
@@ -134,20 +143,29 @@ class Sender {
 
 int bus_logger(int argc, char** argv) {
   Options options;
-  CLI::App app("Publishes events from a shell through a relay: --message, else each line of standard "
-               "input. Exit code 0 only when every event is durable there.",
-               "bus-logger");
-  app.add_option("--config", options.config, "a daemon's or tool's configuration file")->check(CLI::ExistingFile);
-  app.add_option("--relay", options.relay, "the relay's submit endpoint, e.g. ipc:///run/mirrorbus/submit");
-  app.add_option("--token-file", options.token_file, "show the relay the token on this file's first line");
+  CLI::App app(
+      "Publishes events from a shell through a relay: --message, else each line of standard "
+      "input. Exit code 0 only when every event is durable there.",
+      "bus-logger");
+  app.add_option("--config", options.config, "a daemon's or tool's configuration file")
+      ->check(CLI::ExistingFile);
+  app.add_option("--relay", options.relay,
+                 "the relay's submit endpoint, e.g. ipc:///run/mirrorbus/submit");
+  app.add_option("--token-file", options.token_file,
+                 "show the relay the token on this file's first line");
   app.add_option("--prefix", options.prefix, "topic prefix, e.g. org.example");
   app.add_option("--environment", options.environment, "dev, stg or production");
-  app.add_option("--service", options.service, "topic segment of the sending service")->capture_default_str();
-  app.add_option("--topic", options.topic, "the rest of the topic: OBJECT.EVENT")->capture_default_str();
+  app.add_option("--service", options.service, "topic segment of the sending service")
+      ->capture_default_str();
+  app.add_option("--topic", options.topic, "the rest of the topic: OBJECT.EVENT")
+      ->capture_default_str();
   auto* message = app.add_option("--message", options.message, "publish this text as one event");
-  app.add_flag("--json-input", options.json_input, "each line is a JSON object and becomes the body")->excludes(message);
+  app.add_flag("--json-input", options.json_input,
+               "each line is a JSON object and becomes the body")
+      ->excludes(message);
   app.add_flag("--json", options.json, "print one JSON object per acknowledged event");
-  app.add_option("--timeout", options.timeout_s, "seconds to wait for an acknowledgement")->capture_default_str();
+  app.add_option("--timeout", options.timeout_s, "seconds to wait for an acknowledgement")
+      ->capture_default_str();
   int exit_code = 0;
   if (!parse_options(app, argc, argv, exit_code)) return exit_code;
 
@@ -160,9 +178,12 @@ int bus_logger(int argc, char** argv) {
     fmt::print(stderr, "bus-logger: needs --config, or --relay, --prefix and --environment\n");
     return 2;
   }
-  const std::string topic = fmt::format("{}.{}.{}.{}", prefix, environment, options.service, options.topic);
+  const std::string topic =
+      fmt::format("{}.{}.{}.{}", prefix, environment, options.service, options.topic);
   if (!proto::valid_topic(topic)) {
-    fmt::print(stderr, "bus-logger: \"{}\" is not a topic: words of a-z, 0-9, _ and - with dots between\n", topic);
+    fmt::print(stderr,
+               "bus-logger: \"{}\" is not a topic: words of a-z, 0-9, _ and - with dots between\n",
+               topic);
     return 2;
   }
 
@@ -175,15 +196,18 @@ int bus_logger(int argc, char** argv) {
         proto::valid_utf8(text) ? proto::Value(text) : proto::Value(proto::Binary{text});
     return proto::Value(proto::Map{{"message", message}, {"host", host}, {"user", user}});
   };
-  const std::string token_file = options.token_file.empty() ? config.token_file : options.token_file;
+  const std::string token_file =
+      options.token_file.empty() ? config.token_file : options.token_file;
   std::string token;
   if (!token_file.empty()) {
     std::ifstream file(token_file);
     if (!file || !std::getline(file, token) || token.empty())
       throw std::runtime_error("no token can be read from " + token_file);
   }
-  Sender sender(relay, token, std::chrono::duration_cast<base::Duration>(std::chrono::duration<double>(options.timeout_s)),
-                options.json);
+  Sender sender(
+      relay, token,
+      std::chrono::duration_cast<base::Duration>(std::chrono::duration<double>(options.timeout_s)),
+      options.json);
   if (options.message) {
     sender.send(topic, body_of(*options.message));
   } else {
@@ -195,8 +219,8 @@ int bus_logger(int argc, char** argv) {
       }
       auto body = proto::from_json(line);
       if (!body || !body->as_map())
-        throw std::runtime_error(fmt::format("line {} is not a JSON object; {} events before it were sent",
-                                             number, number - 1));
+        throw std::runtime_error(fmt::format(
+            "line {} is not a JSON object; {} events before it were sent", number, number - 1));
       sender.send(topic, *body);
     }
   }

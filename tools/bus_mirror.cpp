@@ -47,32 +47,40 @@ std::string human_seconds(double seconds) {
 
 // The worse, the further up.
 int badness(const std::string& state) {
-  constexpr std::string_view kWorstFirst[] = {"failed",  "fork",     "refused",  "incomplete", "stale",    "paused",
-                                              "starting", "scanning", "fetching", "applying",   "verifying", "current"};
+  constexpr std::string_view kWorstFirst[] = {"failed",   "fork",     "refused",   "incomplete",
+                                              "stale",    "paused",   "starting",  "scanning",
+                                              "fetching", "applying", "verifying", "current"};
   return static_cast<int>(std::ranges::find(kWorstFirst, state) - std::begin(kWorstFirst));
 }
 
 void print_status(const proto::Value& answer) {
   proto::Array trees = answer.as_array() ? *answer.as_array() : proto::Array{};
-  std::ranges::stable_sort(trees, {}, [](const proto::Value& tree) { return badness(text_of(tree, "state")); });
-  fmt::print("{:<16} {:<6} {:<11} {:>15} {:>8} {:>9} {:>8}\n", "TREE", "ROLE", "STATE", "VERSION", "LAG", "RECEIVED", "SYNC");
+  std::ranges::stable_sort(
+      trees, {}, [](const proto::Value& tree) { return badness(text_of(tree, "state")); });
+  fmt::print("{:<16} {:<6} {:<11} {:>15} {:>8} {:>9} {:>8}\n", "TREE", "ROLE", "STATE", "VERSION",
+             "LAG", "RECEIVED", "SYNC");
   for (const proto::Value& tree : trees) {
     const auto version = static_cast<std::uint64_t>(number_of(tree, "version"));
     const auto head = static_cast<std::uint64_t>(number_of(tree, "head_version"));
-    fmt::print("{:<16.16} {:<6} {:<11} {:>15} {:>8} {:>9} {:>8}\n", text_of(tree, "name"), text_of(tree, "role"),
-               text_of(tree, "state"), head > version ? fmt::format("{} of {}", version, head) : std::to_string(version),
-               human_seconds(number_of(tree, "lag_seconds")), human_bytes(number_of(tree, "bytes_received")),
+    fmt::print("{:<16.16} {:<6} {:<11} {:>15} {:>8} {:>9} {:>8}\n", text_of(tree, "name"),
+               text_of(tree, "role"), text_of(tree, "state"),
+               head > version ? fmt::format("{} of {}", version, head) : std::to_string(version),
+               human_seconds(number_of(tree, "lag_seconds")),
+               human_bytes(number_of(tree, "bytes_received")),
                human_seconds(number_of(tree, "last_sync_seconds")));
-    if (const std::string error = text_of(tree, "last_error"); !error.empty()) fmt::print("  {}\n", error);
-    if (const std::string fidelity = text_of(tree, "fidelity"); fidelity != "full") fmt::print("  fidelity: {}\n", fidelity);
+    if (const std::string error = text_of(tree, "last_error"); !error.empty())
+      fmt::print("  {}\n", error);
+    if (const std::string fidelity = text_of(tree, "fidelity"); fidelity != "full")
+      fmt::print("  fidelity: {}\n", fidelity);
   }
 }
 
 void print_versions(const proto::Value& answer) {
   if (!answer.as_array()) return;
   for (const proto::Value& version : *answer.as_array())
-    fmt::print("{:>8}  {:.16}  {:>9.0f} entries  {:>10}\n", number_of(version, "number"), text_of(version, "tree_hash"),
-               number_of(version, "entries"), human_bytes(number_of(version, "bytes")));
+    fmt::print("{:>8}  {:.16}  {:>9.0f} entries  {:>10}\n", number_of(version, "number"),
+               text_of(version, "tree_hash"), number_of(version, "entries"),
+               human_bytes(number_of(version, "bytes")));
 }
 
 // Exit code 0 equal, 1 differs.
@@ -83,7 +91,8 @@ int print_verify(const proto::Value& answer) {
     for (const proto::Value& difference : *paths->as_array())
       fmt::print("{}: {}\n", text_of(difference, "path"), text_of(difference, "what"));
   const std::string fidelity = text_of(answer, "fidelity");
-  fmt::print("{}: {:.0f} files, {} read{}\n", good ? "equal" : fmt::format("{:.0f} differences", number_of(answer, "differences")),
+  fmt::print("{}: {:.0f} files, {} read{}\n",
+             good ? "equal" : fmt::format("{:.0f} differences", number_of(answer, "differences")),
              number_of(answer, "files"), human_bytes(number_of(answer, "bytes")),
              fidelity == "full" ? "" : "; fidelity: " + fidelity);
   const proto::Value* repaired = answer.find("repaired");
@@ -94,9 +103,12 @@ int print_verify(const proto::Value& answer) {
 int bus_mirror(int argc, char** argv) {
   Options options;
   CLI::App app("Shows and steers the trees of a bus-mirrord.", "bus-mirror");
-  app.add_option("--config", options.config, "the daemon's configuration file")->required()->check(CLI::ExistingFile);
+  app.add_option("--config", options.config, "the daemon's configuration file")
+      ->required()
+      ->check(CLI::ExistingFile);
   app.add_flag("--json", options.json, "print JSON");
-  app.add_option("--timeout", options.timeout_s, "seconds to wait for the answer")->capture_default_str();
+  app.add_option("--timeout", options.timeout_s, "seconds to wait for the answer")
+      ->capture_default_str();
   app.require_subcommand(1);
   app.fallthrough();
   const auto verb = [&](const char* name, const char* about) {
@@ -106,7 +118,9 @@ int bus_mirror(int argc, char** argv) {
   };
   app.add_subcommand("status", "every tree, worst first");
   verb("publish", "an origin: take what is there now as a version, and wait until it is durable");
-  verb("wait", "wait until a version is committed")->add_option("--version", options.version, "the version")->required();
+  verb("wait", "wait until a version is committed")
+      ->add_option("--version", options.version, "the version")
+      ->required();
   verb("versions", "the versions that are known here");
   verb("verify", "read the whole tree and compare it with the signed version; exit 1 if it differs")
       ->add_flag("--repair", options.repair, "and mend what differs");
@@ -118,7 +132,8 @@ int bus_mirror(int argc, char** argv) {
   if (!parse_options(app, argc, argv, exit_code)) return exit_code;
 
   const ToolConfig config = load_tool_config(options.config);
-  if (config.settings.bus.state.empty()) throw std::runtime_error(options.config + ": [bus] state is needed to find the daemon");
+  if (config.settings.bus.state.empty())
+    throw std::runtime_error(options.config + ": [bus] state is needed to find the daemon");
   const std::string name = app.get_subcommands().front()->get_name();
   proto::Map request{{"verb", name}};
   if (!options.tree.empty()) request.emplace_back("tree", options.tree);
@@ -126,7 +141,8 @@ int bus_mirror(int argc, char** argv) {
   if (options.repair) request.emplace_back("repair", true);
 
   peer::ControlClient client(config.settings.bus.state + "/control.sock");
-  const auto timeout = std::chrono::duration_cast<base::Duration>(std::chrono::duration<double>(options.timeout_s));
+  const auto timeout =
+      std::chrono::duration_cast<base::Duration>(std::chrono::duration<double>(options.timeout_s));
   const peer::ControlAnswer answer = client.call(proto::Value(std::move(request)), timeout);
   if (!answer) throw std::runtime_error(answer.error());
   if (name == "verify" && !options.json) return print_verify(*answer);

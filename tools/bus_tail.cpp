@@ -49,7 +49,8 @@ std::optional<std::uint64_t> parse_time(const std::string& text) {
     if (*end != '\0' || seconds < 0) return std::nullopt;
     return static_cast<std::uint64_t>(seconds * 1e9);
   }
-  for (const char* format : {"%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d"}) {
+  for (const char* format :
+       {"%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d"}) {
     std::tm parts{};
     const char* end = strptime(text.c_str(), format, &parts);
     if (end && *end == '\0') return static_cast<std::uint64_t>(timegm(&parts)) * 1'000'000'000;
@@ -183,34 +184,45 @@ int tail_unverified(const Options& options, const std::vector<proto::TopicPatter
   const auto started = std::chrono::steady_clock::now();
   while (!printer.enough()) {
     if (options.timeout_s > 0 &&
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count() > options.timeout_s)
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count() >
+            options.timeout_s)
       return options.count > 0 ? 1 : 0;
     const auto parts = socket.receive(std::chrono::milliseconds(100));
     if (!parts || parts->size() != 1) continue;
     const auto frame = proto::decode_event_frame(parts->front());
-    if (!frame || !proto::valid_topic(frame->topic) || !proto::matches_any(topics, frame->topic)) continue;
+    if (!frame || !proto::valid_topic(frame->topic) || !proto::matches_any(topics, frame->topic))
+      continue;
     const auto event = proto::decode_event(frame->event);
     const auto header = proto::decode_header(frame->header());
     if (!event || !header) continue;
     const auto body = proto::unpack(event->body);
-    if (body) printer.event(frame->topic, "", "", header->epoch, event->seq, event->time_ns, "", *body, false);
+    if (body)
+      printer.event(frame->topic, "", "", header->epoch, event->seq, event->time_ns, "", *body,
+                    false);
   }
   return 0;
 }
 
 int bus_tail(int argc, char** argv) {
   Options options;
-  CLI::App app("Prints the events of a bus as they come: verified, in order, gaps named.", "bus-tail");
-  app.add_option("--config", options.config, "a daemon's or tool's configuration file")->check(CLI::ExistingFile);
+  CLI::App app("Prints the events of a bus as they come: verified, in order, gaps named.",
+               "bus-tail");
+  app.add_option("--config", options.config, "a daemon's or tool's configuration file")
+      ->check(CLI::ExistingFile);
   app.add_option("--domain", options.domains, "find publishers through SRV records of this domain");
   app.add_option("--endpoint", options.endpoints, "connect to this publisher, tcp://ADDRESS:PORT");
-  app.add_option("--keyring", options.keyring, "GnuPG home with the public keys to trust")->check(CLI::ExistingDirectory);
-  app.add_option("--topic", options.topics, "only topics matching this pattern (* one word, ** any number)");
+  app.add_option("--keyring", options.keyring, "GnuPG home with the public keys to trust")
+      ->check(CLI::ExistingDirectory);
+  app.add_option("--topic", options.topics,
+                 "only topics matching this pattern (* one word, ** any number)");
   app.add_option("--exclude", options.exclude, "leave out topics matching this pattern");
-  app.add_option("--since", options.since, "now, start, a time (UTC), PUBLISHER:SEQ or PUBLISHER:EPOCH:SEQ")->capture_default_str();
+  app.add_option("--since", options.since,
+                 "now, start, a time (UTC), PUBLISHER:SEQ or PUBLISHER:EPOCH:SEQ")
+      ->capture_default_str();
   app.add_option("--cursor", options.cursor, "go on where this file says, and keep it up to date");
   app.add_option("--count", options.count, "end after this many events");
-  app.add_option("--timeout", options.timeout_s, "end after this many seconds; 1 if --count was not reached");
+  app.add_option("--timeout", options.timeout_s,
+                 "end after this many seconds; 1 if --count was not reached");
   app.add_flag("--json", options.json, "one JSON object per line");
   app.add_flag("--pretty", options.pretty, "several lines per event");
   app.add_flag("--no-verify", options.no_verify, "print unverified frames, as they come");
@@ -220,8 +232,9 @@ int bus_tail(int argc, char** argv) {
 
   const auto since = parse_since(options.since);
   if (!since) {
-    fmt::print(stderr, "bus-tail: --since takes now, start, a time like 2026-11-20T12:00:00, PUBLISHER:SEQ "
-                       "or PUBLISHER:EPOCH:SEQ\n");
+    fmt::print(stderr,
+               "bus-tail: --since takes now, start, a time like 2026-11-20T12:00:00, PUBLISHER:SEQ "
+               "or PUBLISHER:EPOCH:SEQ\n");
     return 2;
   }
   ToolConfig config = load_tool_config(options.config);
@@ -232,7 +245,8 @@ int bus_tail(int argc, char** argv) {
     for (const std::string& endpoint : options.endpoints) discovery.fixed.push_back({endpoint, ""});
   }
   if (discovery.domains.empty() && discovery.fixed.empty()) {
-    fmt::print(stderr, "bus-tail: needs --config, --domain or --endpoint to know where to listen\n");
+    fmt::print(stderr,
+               "bus-tail: needs --config, --domain or --endpoint to know where to listen\n");
     return 2;
   }
   if (options.topics.empty()) options.topics = {"**"};
@@ -246,7 +260,8 @@ int bus_tail(int argc, char** argv) {
   }
   if (!options.keyring.empty()) config.settings.trust = trust_keyring(options.keyring);
   if (config.settings.trust.allow.empty()) {
-    fmt::print(stderr, "bus-tail: needs [[trust.allow]] rules in --config, or --keyring; or --no-verify\n");
+    fmt::print(stderr,
+               "bus-tail: needs [[trust.allow]] rules in --config, or --keyring; or --no-verify\n");
     return 2;
   }
 
@@ -254,8 +269,8 @@ int bus_tail(int argc, char** argv) {
   base::Loop loop(clock);
   net::ZmqContext context;
   base::Registry registry;
-  const base::Log log =
-      options.verbose ? base::Log::to_stderr(base::LogLevel::Info) : base::Log::to_stderr(base::LogLevel::Error);
+  const base::Log log = options.verbose ? base::Log::to_stderr(base::LogLevel::Info)
+                                        : base::Log::to_stderr(base::LogLevel::Error);
   peer::SubscriberOptions subscription;
   subscription.patterns = topics;
   subscription.start = *since;
@@ -264,23 +279,25 @@ int bus_tail(int argc, char** argv) {
   handlers.on_event = [&](const peer::Delivery& event) {
     const auto body = proto::unpack(event.body);
     if (!body) return peer::Outcome::Undecodable;
-    const std::string signer = event.stream.scheme == proto::Scheme::None
-                                   ? "none"
-                                   : trust::to_string({event.stream.scheme, event.stream.fingerprint});
-    printer.event(event.topic, event.stream.publisher, signer, event.epoch, event.seq, event.time_ns,
-                  peer::event_id(event.stream_id, event.epoch, event.seq), *body,
+    const std::string signer =
+        event.stream.scheme == proto::Scheme::None
+            ? "none"
+            : trust::to_string({event.stream.scheme, event.stream.fingerprint});
+    printer.event(event.topic, event.stream.publisher, signer, event.epoch, event.seq,
+                  event.time_ns, peer::event_id(event.stream_id, event.epoch, event.seq), *body,
                   event.stream.scheme != proto::Scheme::None);
     if (printer.enough()) loop.stop();
     return peer::Outcome::Delivered;
   };
   handlers.on_gap = [&](const peer::Gap& gap) { printer.gap(gap); };
-  peer::Subscriber subscriber(loop, context, subscription, config.settings.trust, options.cursor, registry, log,
-                              std::move(handlers));
+  peer::Subscriber subscriber(loop, context, subscription, config.settings.trust, options.cursor,
+                              registry, log, std::move(handlers));
   peer::Sources sources(loop, discovery, subscriber, registry, log);
 
   base::Timer timeout(loop);
   if (options.timeout_s > 0)
-    timeout.start(std::chrono::duration_cast<base::Duration>(std::chrono::duration<double>(options.timeout_s)),
+    timeout.start(std::chrono::duration_cast<base::Duration>(
+                      std::chrono::duration<double>(options.timeout_s)),
                   [&] { loop.stop(); });
   base::Signals signals(loop, {SIGTERM, SIGINT}, [&](int) { loop.stop(); });
   loop.run();

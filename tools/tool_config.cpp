@@ -36,7 +36,8 @@ int run_tool(const char* name, int (*tool)(int, char**), int argc, char** argv) 
 bool parse_options(CLI::App& app, int argc, char** argv, int& exit_code) {
   app.set_version_flag("--version", MIRRORBUS_VERSION);
   app.failure_message([](const CLI::App* failed, const CLI::Error& error) {
-    return fmt::format("{}: {}\nTry '{} --help'.\n", failed->get_name(), error.what(), failed->get_name());
+    return fmt::format("{}: {}\nTry '{} --help'.\n", failed->get_name(), error.what(),
+                       failed->get_name());
   });
   try {
     app.parse(argc, argv);

@@ -44,7 +44,8 @@ class ObjectStream {
         const std::size_t want = static_cast<std::size_t>(std::min<std::uint64_t>(left_, kChunk));
         const std::size_t at = piece.size();
         piece.resize(at + want);
-        const ssize_t got = ::pread(file_.fd.get(), piece.data() + at, want, static_cast<off_t>(offset_));
+        const ssize_t got =
+            ::pread(file_.fd.get(), piece.data() + at, want, static_cast<off_t>(offset_));
         // Shorter than it was: the answer cannot be finished, so it is cut off.
         if (got <= 0) throw std::runtime_error("a file shrank while it was being sent");
         piece.resize(at + static_cast<std::size_t>(got));
@@ -83,7 +84,8 @@ class ObjectStream {
 ContentServer::ContentServer(const base::Clock& clock, const peer::ListenSettings& settings,
                              base::Registry& registry, base::Log log)
     : loop_(clock),
-      sent_(registry.counter("mirrorbus_content_sent_bytes_total", "Content handed out to others.")),
+      sent_(
+          registry.counter("mirrorbus_content_sent_bytes_total", "Content handed out to others.")),
       server_(loop_, options(settings), own_, log) {
   server_.route("/nodes/", [this](const net::HttpRequest& request, net::HttpReply reply) {
     node(request, 7, std::move(reply));
@@ -129,7 +131,8 @@ std::optional<proto::Bytes> ContentServer::find_node(const proto::Hash& hash) {
 void ContentServer::file(const net::HttpRequest& request, std::size_t skip, Find find,
                          net::HttpReply reply) {
   proto::Hash hash;
-  if (request.method == net::HttpRequest::Method::Post || !from_hex(request.path.substr(skip), hash))
+  if (request.method == net::HttpRequest::Method::Post ||
+      !from_hex(request.path.substr(skip), hash))
     return reply(not_held());
   auto found = find_file(hash, find);
   if (!found) return reply(not_held());

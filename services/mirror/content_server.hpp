@@ -1,5 +1,5 @@
-// The public content listener: packs, objects and nodes by hash, on a loop and thread of its own, so
-// that bulk never delays the protocol. See proto/content.md.
+// The public content listener: packs, objects and nodes by hash, on a loop and thread of its own,
+// so that bulk never delays the protocol. See proto/content.md.
 #pragma once
 
 #include "bus/base/log.hpp"
@@ -39,7 +39,8 @@ class ContentServer {
   std::optional<proto::Bytes> find_node(const proto::Hash& hash);
 
   base::Loop loop_;
-  // Shared with the daemon's other threads, which may drop their trees while an answer is under way.
+  // Shared with the daemon's other threads, which may drop their trees while an answer is under
+  // way.
   std::vector<std::shared_ptr<ContentHolder>> holders_;
   base::Registry own_;  // the listener's own metrics live on its thread
   base::Counter& sent_;

@@ -22,7 +22,8 @@ void HttpSource::fail(proto::Reject why, const std::string& text) {
 void HttpSource::fail(const net::HttpFailure& failure) {
   using Kind = net::HttpFailure::Kind;
   if (failure.kind == Kind::Cancelled) throw tree::SourceError(failure.text);
-  fail(failure.kind == Kind::TooLarge ? proto::Reject::TooLarge : proto::Reject::Unavailable, failure.text);
+  fail(failure.kind == Kind::TooLarge ? proto::Reject::TooLarge : proto::Reject::Unavailable,
+       failure.text);
 }
 
 void HttpSource::fetch_one(const std::string& folder, const tree::Wanted& thing,
@@ -43,14 +44,18 @@ void HttpSource::fetch_one(const std::string& folder, const tree::Wanted& thing,
       },
       fetch);
   if (!result) fail(result.error());
-  if (result->status == 404 || result->status == 410) return sink.gone(thing.hash, "not held there");
-  if (result->status == 416) fail(proto::Reject::Truncated, url + ": there is less of it there than was signed");
-  if (!result->ok()) fail(proto::Reject::Unavailable, fmt::format("{}: status {}", url, result->status));
+  if (result->status == 404 || result->status == 410)
+    return sink.gone(thing.hash, "not held there");
+  if (result->status == 416)
+    fail(proto::Reject::Truncated, url + ": there is less of it there than was signed");
+  if (!result->ok())
+    fail(proto::Reject::Unavailable, fmt::format("{}: status {}", url, result->status));
   if (!begun) sink.begin(thing.hash);
   sink.end();
 }
 
-void HttpSource::fetch_pack(const tree::Wanted& pack, std::uint64_t offset, tree::ContentSink& sink) {
+void HttpSource::fetch_pack(const tree::Wanted& pack, std::uint64_t offset,
+                            tree::ContentSink& sink) {
   fetch_one("packs", pack, offset, sink);
 }
 
@@ -93,8 +98,8 @@ void HttpSource::fetch_many(const std::string& folder, const std::vector<proto::
       },
   });
   std::optional<proto::Reject> refused;
-  const auto result = client_.post(url, proto::encode_content_request(hashes), "application/octet-stream",
-                                   [&](proto::ByteView bytes) {
+  const auto result = client_.post(url, proto::encode_content_request(hashes),
+                                   "application/octet-stream", [&](proto::ByteView bytes) {
                                      bytes_ += bytes.size();
                                      refused = parser.feed(bytes);
                                      return !refused && lie.empty();
@@ -102,7 +107,8 @@ void HttpSource::fetch_many(const std::string& folder, const std::vector<proto::
   if (!lie.empty()) fail(lie_is, lie);
   if (refused) fail(*refused, url + ": the answer is not one of contents");
   if (!result) fail(result.error());
-  if (!result->ok()) fail(proto::Reject::Unavailable, fmt::format("{}: status {}", url, result->status));
+  if (!result->ok())
+    fail(proto::Reject::Unavailable, fmt::format("{}: status {}", url, result->status));
   if (!parser.at_boundary()) fail(proto::Reject::Truncated, url + ": the answer was cut off");
 }
 
@@ -110,7 +116,8 @@ void HttpSource::fetch_nodes(std::span<const proto::Hash> ids, std::uint64_t lim
                              tree::ContentSink& sink) {
   while (!ids.empty()) {
     const auto some = ids.first(std::min(ids.size(), proto::kMaxContentBatch));
-    fetch_many("nodes", {some.begin(), some.end()}, [&](const proto::Hash&) { return limit_bytes; }, sink);
+    fetch_many(
+        "nodes", {some.begin(), some.end()}, [&](const proto::Hash&) { return limit_bytes; }, sink);
     ids = ids.subspan(some.size());
   }
 }

@@ -1,5 +1,5 @@
-// A content source over HTTP: the content listener of another daemon, or any static server that holds
-// the same paths. See proto/content.md. Worker threads; one at a time, but for cancel().
+// A content source over HTTP: the content listener of another daemon, or any static server that
+// holds the same paths. See proto/content.md. Worker threads; one at a time, but for cancel().
 #pragma once
 
 #include "bus/net/http_client.hpp"
@@ -20,7 +20,8 @@ class HttpSource final : public tree::ContentSource {
   void fetch_nodes(std::span<const proto::Hash> ids, std::uint64_t limit_bytes,
                    tree::ContentSink& sink) override;
   void fetch_objects(std::span<const tree::Wanted> objects, tree::ContentSink& sink) override;
-  void fetch_range(const tree::Wanted& object, std::uint64_t offset, tree::ContentSink& sink) override;
+  void fetch_range(const tree::Wanted& object, std::uint64_t offset,
+                   tree::ContentSink& sink) override;
   void bad(const proto::Hash& hash, proto::Reject why, const std::string& what) override;
   std::uint64_t bytes_received() const override { return bytes_; }
 

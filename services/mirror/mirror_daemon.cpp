@@ -23,7 +23,8 @@ std::unique_ptr<ContentServer> content_server(peer::Daemon& daemon) {
 
 }  // namespace
 
-MirrorDaemon::Settings MirrorDaemon::read(const base::Config& config, const peer::Settings& shared) {
+MirrorDaemon::Settings MirrorDaemon::read(const base::Config& config,
+                                          const peer::Settings& shared) {
   Settings trees = TreeSettings::read(config);
   for (const TreeSettings& tree : trees)
     if (tree.role == TreeSettings::Role::Origin && shared.content.listen.empty())
@@ -37,10 +38,11 @@ MirrorDaemon::MirrorDaemon(peer::Daemon& daemon, Settings settings)
       settings_(std::move(settings)),
       content_(content_server(daemon)),
       serve_(daemon.loop(), daemon.zmq(), daemon.metrics()),
-      publisher_(daemon.loop(), daemon.zmq(), publishing(daemon.settings()), serve_,
-                 daemon.settings().bus.serve.empty() ? "" : serve_.bind(daemon.settings().bus.serve),
-                 content_url(), daemon.metrics(), daemon.log(""),
-                 [&daemon](std::exception_ptr error) { daemon.fail(what_failed(error)); }),
+      publisher_(
+          daemon.loop(), daemon.zmq(), publishing(daemon.settings()), serve_,
+          daemon.settings().bus.serve.empty() ? "" : serve_.bind(daemon.settings().bus.serve),
+          content_url(), daemon.metrics(), daemon.log(""),
+          [&daemon](std::exception_ptr error) { daemon.fail(what_failed(error)); }),
       idle_(daemon.loop()) {
   subscribe();
   add_trees(settings_);
@@ -56,8 +58,9 @@ MirrorDaemon::MirrorDaemon(peer::Daemon& daemon, Settings settings)
   });
   publisher_.on_ready([this] {
     proto::Array endpoints{publisher_.endpoint()};
-    publisher_.publish(daemon_.settings().bus.base() + ".bus.publisher.start",
-                       proto::Map{{"software", "bus-mirrord"}, {"endpoints", std::move(endpoints)}});
+    publisher_.publish(
+        daemon_.settings().bus.base() + ".bus.publisher.start",
+        proto::Map{{"software", "bus-mirrord"}, {"endpoints", std::move(endpoints)}});
   });
 }
 
@@ -78,13 +81,14 @@ void MirrorDaemon::subscribe() {
   peer::SubscriberOptions options;
   for (const TreeSettings& tree : settings_)
     if (tree.role == TreeSettings::Role::Mirror)
-      options.patterns.push_back(*proto::TopicPattern::parse(daemon_.settings().bus.base() + ".mirror.tree." + tree.name + ".update"));
+      options.patterns.push_back(
+          *proto::TopicPattern::parse(update_topic(daemon_.settings().bus.base(), tree.name)));
   if (options.patterns.empty()) return;
   options.gap_after = daemon_.settings().bus.gap_after;
   peer::Subscriber::Handlers handlers;
   handlers.on_event = [this](const peer::Delivery& event) {
     for (MirrorRole* mirror : mirrors_)
-      if (event.topic == daemon_.settings().bus.base() + ".mirror.tree." + mirror->settings().name + ".update")
+      if (event.topic == update_topic(daemon_.settings().bus.base(), mirror->settings().name))
         mirror->on_update(event.stream_id, event.stream, event.body, {});
     return peer::Outcome::Delivered;
   };
@@ -94,16 +98,22 @@ void MirrorDaemon::subscribe() {
   handlers.on_head = [this](const proto::Head& head) { publisher_.heard(head); };
   subscriber_ = std::make_unique<peer::Subscriber>(
       daemon_.loop(), daemon_.zmq(), std::move(options), daemon_.settings().trust,
-      daemon_.settings().bus.state + "/cursor.sqlite", daemon_.metrics(), daemon_.log(""), std::move(handlers));
-  sources_ = std::make_unique<peer::Sources>(daemon_.loop(), daemon_.settings().discovery, *subscriber_, daemon_.metrics(), daemon_.log("discovery"));
+      daemon_.settings().bus.state + "/cursor.sqlite", daemon_.metrics(), daemon_.log(""),
+      std::move(handlers));
+  sources_ =
+      std::make_unique<peer::Sources>(daemon_.loop(), daemon_.settings().discovery, *subscriber_,
+                                      daemon_.metrics(), daemon_.log("discovery"));
 }
 
 void MirrorDaemon::add_trees(const Settings& settings) {
-  const TreeContext context{daemon_.loop(), publisher_, subscriber_.get(), daemon_.metrics(), daemon_.log(""),
-                            daemon_.settings().bus.base(), daemon_.settings().bus.state};
+  const TreeContext context{daemon_.loop(),        publisher_,
+                            subscriber_.get(),     daemon_.metrics(),
+                            daemon_.log(""),       daemon_.settings().bus.base(),
+                            daemon_.settings().bus.state};
   for (const TreeSettings& tree : settings) {
     if (tree.role == TreeSettings::Role::Origin) {
-      auto origin = std::make_unique<OriginRole>(context, tree, [this] { return content_->bytes_sent(); });
+      auto origin =
+          std::make_unique<OriginRole>(context, tree, [this] { return content_->bytes_sent(); });
       content_->add(origin->holder());
       trees_.push_back(std::move(origin));
     } else {
@@ -115,12 +125,13 @@ void MirrorDaemon::add_trees(const Settings& settings) {
 }
 
 TreeRole* MirrorDaemon::find(const std::string& name) const {
-  const auto it = std::ranges::find(trees_, name, [](const auto& tree) { return tree->settings().name; });
+  const auto it =
+      std::ranges::find(trees_, name, [](const auto& tree) { return tree->settings().name; });
   return it == trees_.end() ? nullptr : it->get();
 }
 
 void MirrorDaemon::on_tree(const proto::Value& request, peer::ControlReply reply,
-                           const std::function<void(TreeRole&, const proto::Value&, peer::ControlReply)>& act) {
+                           const TreeVerb& act) {
   const auto name = proto::field<std::string>(request, "tree");
   if (!name) return reply.fail("the request names no tree");
   TreeRole* tree = find(*name);
@@ -131,8 +142,9 @@ void MirrorDaemon::on_tree(const proto::Value& request, peer::ControlReply reply
 }
 
 void MirrorDaemon::add_verbs() {
-  const auto verb = [this](const char* name, std::function<void(TreeRole&, const proto::Value&, peer::ControlReply)> act) {
-    daemon_.control().add(name, [this, act = std::move(act)](const proto::Value& request, peer::ControlReply reply) {
+  const auto verb = [this](const char* name, TreeVerb act) {
+    daemon_.control().add(name, [this, act = std::move(act)](const proto::Value& request,
+                                                             peer::ControlReply reply) {
       on_tree(request, std::move(reply), act);
     });
   };
@@ -141,10 +153,18 @@ void MirrorDaemon::add_verbs() {
     for (const auto& tree : trees_) list.push_back(to_value(tree->status()));
     reply(proto::Value(std::move(list)));
   });
-  verb("publish", [](TreeRole& tree, const proto::Value&, peer::ControlReply reply) { tree.publish(std::move(reply)); });
-  verb("versions", [](TreeRole& tree, const proto::Value&, peer::ControlReply reply) { tree.versions(std::move(reply)); });
-  verb("sync", [](TreeRole& tree, const proto::Value&, peer::ControlReply reply) { tree.sync(std::move(reply)); });
-  verb("accept", [](TreeRole& tree, const proto::Value&, peer::ControlReply reply) { tree.accept(std::move(reply)); });
+  verb("publish", [](TreeRole& tree, const proto::Value&, peer::ControlReply reply) {
+    tree.publish(std::move(reply));
+  });
+  verb("versions", [](TreeRole& tree, const proto::Value&, peer::ControlReply reply) {
+    tree.versions(std::move(reply));
+  });
+  verb("sync", [](TreeRole& tree, const proto::Value&, peer::ControlReply reply) {
+    tree.sync(std::move(reply));
+  });
+  verb("accept", [](TreeRole& tree, const proto::Value&, peer::ControlReply reply) {
+    tree.accept(std::move(reply));
+  });
   verb("verify", [](TreeRole& tree, const proto::Value& request, peer::ControlReply reply) {
     const proto::Value* repair = request.find("repair");
     tree.verify(repair && repair->as_bool().value_or(false), std::move(reply));
@@ -166,7 +186,8 @@ void MirrorDaemon::add_verbs() {
 
 void MirrorDaemon::add_serve_verbs() {
   const auto tree_verb = [this](const char* name, auto act) {
-    serve_.add(name, [this, act](const proto::Request& request, const std::string&, peer::ServeReply reply) {
+    serve_.add(name, [this, act](const proto::Request& request, const std::string&,
+                                 peer::ServeReply reply) {
       const auto tree_name = proto::field<std::string>(request.args, "name");
       if (!tree_name) return reply.refuse(tree_name.error());
       TreeRole* tree = find(*tree_name);
@@ -180,12 +201,12 @@ void MirrorDaemon::add_serve_verbs() {
       act(*tree, number, skip, std::move(reply));
     });
   };
-  tree_verb("tree", [](TreeRole& tree, std::uint64_t number, std::uint64_t, peer::ServeReply reply) {
-    tree.sealed(number, std::move(reply));
-  });
-  tree_verb("changes", [](TreeRole& tree, std::uint64_t number, std::uint64_t skip, peer::ServeReply reply) {
-    tree.changes(number, skip, std::move(reply));
-  });
+  tree_verb("tree", [](TreeRole& tree, std::uint64_t number, std::uint64_t,
+                       peer::ServeReply reply) { tree.sealed(number, std::move(reply)); });
+  tree_verb("changes",
+            [](TreeRole& tree, std::uint64_t number, std::uint64_t skip, peer::ServeReply reply) {
+              tree.changes(number, skip, std::move(reply));
+            });
 }
 
 // Trust and the log level; trees come and go with a restart.
@@ -199,14 +220,17 @@ base::Task MirrorDaemon::prepare_reload(const peer::Settings& shared, Settings) 
 void MirrorDaemon::drain(base::Task done) {
   for (const auto& tree : trees_) tree->stop();
   if (publisher_.ready())
-    publisher_.publish(daemon_.settings().bus.base() + ".bus.publisher.stop", proto::Map{{"software", "bus-mirrord"}});
+    publisher_.publish(daemon_.settings().bus.base() + ".bus.publisher.stop",
+                       proto::Map{{"software", "bus-mirrord"}});
   wait_until_idle(std::move(done));
 }
 
 void MirrorDaemon::wait_until_idle(base::Task done) {
-  const bool idle = publisher_.idle() && std::ranges::all_of(trees_, [](const auto& tree) { return tree->idle(); });
+  const bool idle = publisher_.idle() &&
+                    std::ranges::all_of(trees_, [](const auto& tree) { return tree->idle(); });
   if (!idle) {
-    idle_.start(20ms, [this, done = std::move(done)]() mutable { wait_until_idle(std::move(done)); });
+    idle_.start(20ms,
+                [this, done = std::move(done)]() mutable { wait_until_idle(std::move(done)); });
     return;
   }
   if (subscriber_) subscriber_->save_cursor();

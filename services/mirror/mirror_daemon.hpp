@@ -34,8 +34,8 @@ class MirrorDaemon {
   TreeRole* find(const std::string& name) const;
   void wait_until_idle(base::Task done);
   // Runs `act` on the tree that the request names, or answers why not.
-  void on_tree(const proto::Value& request, peer::ControlReply reply,
-               const std::function<void(TreeRole&, const proto::Value&, peer::ControlReply)>& act);
+  using TreeVerb = std::function<void(TreeRole&, const proto::Value& request, peer::ControlReply)>;
+  void on_tree(const proto::Value& request, peer::ControlReply reply, const TreeVerb& act);
 
   peer::Daemon& daemon_;
   Settings settings_;

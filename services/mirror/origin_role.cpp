@@ -48,8 +48,8 @@ void sort_unique(std::vector<T>& list) {
 
 }  // namespace
 
-// What the content server's thread hands out of the tree, with a connection of its own. It opens when
-// the tree has; the lock is for that one moment.
+// What the content server's thread hands out of the tree, with a connection of its own. It opens
+// when the tree has; the lock is for that one moment.
 class OriginRole::Holder final : public ContentHolder {
  public:
   explicit Holder(std::string tree_path) : tree_path_(std::move(tree_path)) {}
@@ -94,9 +94,12 @@ class OriginRole::Holder final : public ContentHolder {
 
 OriginRole::Metrics::Metrics(base::Registry& r, const std::string& tree)
     : version(r.gauge("mirrorbus_tree_version", "Version committed.", {"tree", tree})),
-      versions(r.counter("mirrorbus_tree_versions_published_total", "Versions published.", {"tree", tree})),
-      hashed_bytes(r.counter("mirrorbus_tree_hashed_bytes_total", "File contents read and hashed.", {"tree", tree})),
-      problems(r.gauge("mirrorbus_tree_unread_entries", "Entries that could not be read at the last look.", {"tree", tree})) {}
+      versions(r.counter("mirrorbus_tree_versions_published_total", "Versions published.",
+                         {"tree", tree})),
+      hashed_bytes(r.counter("mirrorbus_tree_hashed_bytes_total", "File contents read and hashed.",
+                             {"tree", tree})),
+      problems(r.gauge("mirrorbus_tree_unread_entries",
+                       "Entries that could not be read at the last look.", {"tree", tree})) {}
 
 OriginRole::OriginRole(const TreeContext& context, const TreeSettings& settings,
                        std::function<std::uint64_t()> sent)
@@ -132,7 +135,9 @@ void OriginRole::open() {
   state_ = TreeState::Scanning;
   worker_.submit(
       [this] {
-        if (!tree_) tree_ = std::make_unique<tree::OriginTree>(engine_settings(settings_, context_.state_dir));
+        if (!tree_)
+          tree_ =
+              std::make_unique<tree::OriginTree>(engine_settings(settings_, context_.state_dir));
         // Watched first, looked at then: what changes in between is told of.
         const tree::PathFilter filter(settings_.exclude, settings_.include);
         watch_ = std::make_unique<tree::Watch>(settings_.path, [filter](const proto::Bytes& path) {
@@ -144,7 +149,8 @@ void OriginRole::open() {
         found.report = tree_->scan_all(false, control);
         found.newest = tree_->newest();
         for (const std::uint64_t number : tree_->unannounced())
-          if (auto version = tree_->index().version(number)) found.unannounced.push_back(std::move(*version));
+          if (auto version = tree_->index().version(number))
+            found.unannounced.push_back(std::move(*version));
         return found;
       },
       [this](base::Outcome<Opened> found) {
@@ -159,15 +165,19 @@ void OriginRole::opened(Opened found) {
   open_ = true;
   holder_->open(tree_->index_file(), tree_->work().path());
   if (!tree_->work().warning().empty()) log_.warning("{}", tree_->work().warning());
-  log_.info("contents are kept by {}: {}", to_string(tree_->store().kind()), tree_->store().reason());
+  log_.info("contents are kept by {}: {}", to_string(tree_->store().kind()),
+            tree_->store().reason());
   if (watch_->unwatched() > 0)
-    log_.warning("{} directories cannot be watched (raise fs.inotify.max_user_watches); what changes there is "
-                 "found by bus-mirror publish and every reconcile only", watch_->unwatched());
+    log_.warning("{} directories cannot be watched (raise fs.inotify.max_user_watches); what "
+                 "changes there is found by bus-mirror publish and every reconcile only",
+                 watch_->unwatched());
   take_report(found.report);
   state_ = TreeState::Current;
-  if (found.newest && found.newest->announced) announced(found.newest->record.number, found.newest->record.tree_hash);
+  if (found.newest && found.newest->announced)
+    announced(found.newest->record.number, found.newest->record.tree_hash);
   for (const tree::StoredVersion& version : found.unannounced) announce(version);
-  watching_ = std::make_unique<base::FdWatch>(context_.loop, watch_->fd(), [this](bool, bool) { hear(); });
+  watching_ =
+      std::make_unique<base::FdWatch>(context_.loop, watch_->fd(), [this](bool, bool) { hear(); });
   watching_->want(true, false);
   reconcile_.start(settings_.reconcile, [this] { reconcile(); });
   tidy_.start(kTidyAfter, [this] { tidy(); });
@@ -222,8 +232,9 @@ void OriginRole::tidy() {
   worker_.submit([this] { return tree_->tidy(); },
                  [this](base::Outcome<bool> more) {
                    if (!more)
-                     log_.warning("giving unused space back: {}; tried again after the next version",
-                                  what_failed(more.error()));
+                     log_.warning(
+                         "giving unused space back: {}; tried again after the next version",
+                         what_failed(more.error()));
                    else if (*more)
                      tidy();
                  });
@@ -281,10 +292,13 @@ void OriginRole::take_report(const tree::ScanReport& report) {
                       ? "the root of the tree is gone; nothing is published"
                       : "the root of the tree is empty, and was not; nothing is published";
   else if (report.problem_count > 0)
-    last_error_ = fmt::format("{} entries stand as they were; first: {} ({}{}{})", report.problem_count,
-                              report.problems.front().path, to_string(report.problems.front().kind),
-                              report.problems.front().error ? ": " : "",
-                              report.problems.front().error ? std::generic_category().message(report.problems.front().error) : "");
+    last_error_ =
+        fmt::format("{} entries stand as they were; first: {} ({}{}{})", report.problem_count,
+                    report.problems.front().path, to_string(report.problems.front().kind),
+                    report.problems.front().error ? ": " : "",
+                    report.problems.front().error
+                        ? std::generic_category().message(report.problems.front().error)
+                        : "");
   if (!last_error_.empty()) log_.warning("{}", last_error_);
   // What was still being written is looked at again once it is at rest.
   if (report.in_flight > 0 || !report.again.empty()) {
@@ -302,8 +316,9 @@ void OriginRole::looked(const Closed& found) {
   switch (found.closing.state) {
     case State::Closed: {
       const tree::StoredVersion& version = *found.closing.version;
-      log_.notice("version {} closed in {:.3f} s: {} changes, pack of {} bytes", version.record.number, last_seconds_,
-                  found.closing.changes, version.pack ? version.pack->size : 0);
+      log_.notice("version {} closed in {:.3f} s: {} changes, pack of {} bytes",
+                  version.record.number, last_seconds_, found.closing.changes,
+                  version.pack ? version.pack->size : 0);
       announce(version);
       tidy_.start(kTidyAfter, [this] { tidy(); });
       break;
@@ -320,7 +335,8 @@ void OriginRole::looked(const Closed& found) {
     case State::Held:
     case State::Unready:
       state_ = TreeState::Failed;
-      if (last_error_.empty()) last_error_ = "entries cannot be read, and on_unreadable = \"hold\" holds versions back";
+      if (last_error_.empty())
+        last_error_ = "entries cannot be read, and on_unreadable = \"hold\" holds versions back";
       fail_waiting(last_error_);
       break;
   }
@@ -331,7 +347,8 @@ void OriginRole::announce(const tree::StoredVersion& version) {
   closed_ = std::max(closed_, version.record.number);
   const auto taken = context_.publisher.publish(
       context_.update_topic(settings_.name), proto::Bytes(version.body),
-      [this, number = version.record.number, hash = version.record.tree_hash](const peer::Publisher::Position& at) {
+      [this, number = version.record.number,
+       hash = version.record.tree_hash](const peer::Publisher::Position& at) {
         worker_.submit([this, number, frame = at.frame] { tree_->mark_announced(number, frame); },
                        [this, number, hash](base::Outcome<void> done) {
                          if (!done) return failed("noting what was announced", done.error());
@@ -343,7 +360,8 @@ void OriginRole::announce(const tree::StoredVersion& version) {
     retry_.start(kRetry, [this, version] { announce(version); });
     return;
   }
-  last_error_ = fmt::format("version {} cannot be published: {}", version.record.number, to_string(taken.error()));
+  last_error_ = fmt::format("version {} cannot be published: {}", version.record.number,
+                            to_string(taken.error()));
   log_.error("{}", last_error_);
   fail_waiting(last_error_);
 }
@@ -423,16 +441,19 @@ void OriginRole::sealed(std::uint64_t number, peer::ServeReply reply) {
 
 void OriginRole::changes(std::uint64_t number, std::uint64_t skip, peer::ServeReply reply) {
   if (!open_) return reply.refuse(proto::Reject::Busy, 1000);
-  worker_.submit([this, number, skip] { return tree_->changes(number, skip, kChangesPage); },
-                 [reply = std::move(reply)](base::Outcome<std::optional<tree::OriginTree::ChangePage>> page) mutable {
-                   if (!page) return reply.refuse(proto::Reject::Unavailable);
-                   if (!*page) return reply.refuse(proto::Reject::NotHeld);
-                   proto::Answer answer;
-                   proto::Array list;
-                   for (const proto::Change& change : (*page)->changes) list.push_back(proto::to_value(change));
-                   answer.fields = proto::Map{{"changes", std::move(list)}, {"more", (*page)->more}};
-                   reply(std::move(answer));
-                 });
+  worker_.submit(
+      [this, number, skip] { return tree_->changes(number, skip, kChangesPage); },
+      [reply = std::move(reply)](
+          base::Outcome<std::optional<tree::OriginTree::ChangePage>> page) mutable {
+        if (!page) return reply.refuse(proto::Reject::Unavailable);
+        if (!*page) return reply.refuse(proto::Reject::NotHeld);
+        proto::Answer answer;
+        proto::Array list;
+        for (const proto::Change& change : (*page)->changes)
+          list.push_back(proto::to_value(change));
+        answer.fields = proto::Map{{"changes", std::move(list)}, {"more", (*page)->more}};
+        reply(std::move(answer));
+      });
 }
 
 void OriginRole::versions(peer::ControlReply reply) {

@@ -63,7 +63,8 @@ SealedVersion find_sealed(const tree::Index& index, std::uint64_t number) {
 void answer_sealed(base::Outcome<SealedVersion>& found, peer::ServeReply reply) {
   if (!found) return reply.refuse(proto::Reject::Unavailable, kAskAgainMs);
   if (found->frame.empty())
-    return found->coming ? reply.refuse(proto::Reject::Busy, kAskAgainMs) : reply.refuse(proto::Reject::NotHeld);
+    return found->coming ? reply.refuse(proto::Reject::Busy, kAskAgainMs)
+                         : reply.refuse(proto::Reject::NotHeld);
   proto::Answer answer;
   answer.parts.push_back(std::move(found->frame));
   reply(std::move(answer));

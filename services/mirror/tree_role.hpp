@@ -19,6 +19,11 @@
 
 namespace mirrorbus::mirror {
 
+// Where a tree's versions are announced, below `base` = prefix.env.
+inline std::string update_topic(const std::string& base, const std::string& tree) {
+  return base + ".mirror.tree." + tree + ".update";
+}
+
 // What every role is built from. All of it outlives the role.
 struct TreeContext {
   base::Loop& loop;
@@ -29,14 +34,17 @@ struct TreeContext {
   std::string base;       // prefix.env
   std::string state_dir;  // the daemon's
 
-  std::string update_topic(const std::string& tree) const { return base + ".mirror.tree." + tree + ".update"; }
+  std::string update_topic(const std::string& tree) const {
+    return mirror::update_topic(base, tree);
+  }
   std::string sync_topic(const std::string& tree, const char* event) const {
     return base + ".mirror.sync." + tree + "." + event;
   }
 };
 
 enum class TreeState {
-  Starting, Scanning, Current, Fetching, Applying, Verifying, Paused, Refused, Incomplete, Stale, Fork, Failed
+  Starting, Scanning, Current, Fetching, Applying, Verifying, Paused, Refused, Incomplete, Stale,
+  Fork, Failed
 };
 std::string_view to_string(TreeState state) noexcept;
 
@@ -70,7 +78,9 @@ class TreeRole {
   virtual void stop() = 0;        // begin nothing more; interrupt what can go on later
 
   // Verbs of the control socket. What a role cannot do it says.
-  virtual void publish(peer::ControlReply reply) { reply.fail("only an origin publishes; this is a mirror of the tree"); }
+  virtual void publish(peer::ControlReply reply) {
+    reply.fail("only an origin publishes; this is a mirror of the tree");
+  }
   // The sealed update event of a version (0: the newest), for whoever asks on the serve socket.
   virtual void sealed(std::uint64_t number, peer::ServeReply reply) = 0;
   // Verb `changes`: a page of what a version changed.
@@ -100,8 +110,9 @@ class TreeRole {
 
 // The versions an index knows, for `bus-mirror versions`.
 proto::Value version_list(const tree::Index& index);
-// Serve verb `tree`: the sealed update event of a version, 0 = the newest. A tree without a version yet,
-// or whose version is about to be announced, is busy: whoever asked comes again, or would never know.
+// Serve verb `tree`: the sealed update event of a version, 0 = the newest. A tree without a version
+// yet, or whose version is about to be announced, is busy: whoever asked comes again, or would
+// never know.
 struct SealedVersion {
   proto::Bytes frame;    // empty: none
   bool coming = false;

@@ -32,7 +32,8 @@ TreeSettings read_one(const base::ConfigTable& table) {
   tree.exclude = table.texts("exclude");
   tree.include = table.texts("include");
   tree.one_file_system = table.boolean("one_file_system", true);
-  tree.hold_on_unreadable = table.choice("on_unreadable", {"incomplete", "hold"}, "incomplete") == "hold";
+  tree.hold_on_unreadable =
+      table.choice("on_unreadable", {"incomplete", "hold"}, "incomplete") == "hold";
   const base::ConfigTable retain = table.table("retain");
   tree.retain_versions = static_cast<std::uint64_t>(retain.integer("versions", 100, 1));
   tree.retain_time = std::chrono::hours(24) * retain.integer("days", 30, 0, 36500);
@@ -44,7 +45,8 @@ TreeSettings read_one(const base::ConfigTable& table) {
   if (table.choice("apply", {"inplace", "snapshot"}, "inplace") == "snapshot")
     table.fail("apply", "\"snapshot\" is not built yet; use \"inplace\"");
   tree.last = table.texts("last");
-  if (table.has("max_delete")) tree.max_delete = static_cast<std::uint64_t>(table.integer("max_delete", 0, 0));
+  if (table.has("max_delete"))
+    tree.max_delete = static_cast<std::uint64_t>(table.integer("max_delete", 0, 0));
   tree.min_free = table.size("min_free", 0);
   tree.adopt = table.boolean("adopt", false);
   tree.owner = table.choice("owner", {"", "numeric", "name", "none"}, "");

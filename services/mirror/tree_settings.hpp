@@ -37,7 +37,7 @@ struct TreeSettings {
   std::optional<std::uint64_t> max_delete;  // files; empty: max(1000, 10 %)
   std::uint64_t min_free = 0;       // bytes
   bool adopt = false;
-  std::string owner;                // "numeric" | "name" | "none"; empty: numeric as root, else none
+  std::string owner;  // "numeric" | "name" | "none"; empty: numeric as root, else none
   std::optional<bool> devices;      // empty: as root
   std::vector<std::string> source;  // further content sources: http:// or https://
   base::Duration stale_after = std::chrono::seconds(30);

@@ -45,7 +45,8 @@ std::optional<Range> parse_range(const std::string& text) {
   int bits = most;
   if (slash != std::string::npos) {
     const std::string digits = text.substr(slash + 1);
-    if (digits.empty() || digits.size() > 3 || !std::ranges::all_of(digits, [](char c) { return c >= '0' && c <= '9'; }))
+    if (digits.empty() || digits.size() > 3 ||
+        !std::ranges::all_of(digits, [](char c) { return c >= '0' && c <= '9'; }))
       return std::nullopt;
     bits = std::stoi(digits);
     if (bits > most) return std::nullopt;
@@ -55,7 +56,8 @@ std::optional<Range> parse_range(const std::string& text) {
 
 bool contains(const Range& range, const Address& address) {
   const int whole = range.bits / 8, rest = range.bits % 8;
-  if (std::memcmp(range.address.octets, address.octets, static_cast<std::size_t>(whole)) != 0) return false;
+  if (std::memcmp(range.address.octets, address.octets, static_cast<std::size_t>(whole)) != 0)
+    return false;
   if (rest == 0) return true;
   const unsigned char mask = static_cast<unsigned char>(0xff << (8 - rest));
   return (range.address.octets[whole] & mask) == (address.octets[whole] & mask);
@@ -64,7 +66,8 @@ bool contains(const Range& range, const Address& address) {
 }  // namespace
 
 bool AllowRule::covers(const std::string& peer, const std::string& token) const {
-  if (from.starts_with(kTokenMark)) return !token.empty() && from.substr(kTokenMark.size()) == token;
+  if (from.starts_with(kTokenMark))
+    return !token.empty() && from.substr(kTokenMark.size()) == token;
   const bool over_ipc = peer.empty() || peer.front() == ':';
   if (from == "ipc") return over_ipc;
   if (over_ipc && peer.find(':', 1) == std::string::npos) return false;
@@ -80,7 +83,8 @@ bool Tokens::add(const std::string& name, proto::ByteView secret) {
 }
 
 bool Tokens::contains(const std::string& name) const {
-  return std::ranges::find(known_, name, &std::pair<std::string, proto::Hash>::first) != known_.end();
+  return std::ranges::find(known_, name, &std::pair<std::string, proto::Hash>::first) !=
+         known_.end();
 }
 
 std::string Tokens::name_of(proto::ByteView secret) const {
@@ -103,7 +107,8 @@ Tokens read_tokens(const base::ConfigTable& table) {
     if (!file || !std::getline(file, secret))
       table.fail(name, "\"" + path + "\" cannot be read: it must hold the token on its first line");
     if (secret.size() < Tokens::kShortest)
-      table.fail(name, fmt::format("\"{}\" must hold at least {} characters", path, Tokens::kShortest));
+      table.fail(name,
+                 fmt::format("\"{}\" must hold at least {} characters", path, Tokens::kShortest));
     if (!tokens.add(name, secret)) table.fail(name, "has the same secret as another token");
   }
   return tokens;
@@ -148,12 +153,14 @@ Relay::Relay(base::Loop& loop, net::ZmqContext& context, RelaySettings settings,
       publisher_(publisher),
       registry_(registry),
       log_(log.area("relay")),
-      accepted_(registry.counter("mirrorbus_relay_accepted_total", "Submissions acknowledged as durable.")),
+      accepted_(registry.counter("mirrorbus_relay_accepted_total",
+                                 "Submissions acknowledged as durable.")),
       repeated_(registry.counter("mirrorbus_relay_repeated_total",
                                  "Submissions that were in the journal already.")),
       server_(loop, context, registry) {
-  server_.add("submit", [this](const proto::Request& request, const std::string& peer,
-                               peer::ServeReply reply) { submit(request, peer, std::move(reply)); });
+  server_.add("submit",
+              [this](const proto::Request& request, const std::string& peer,
+                     peer::ServeReply reply) { submit(request, peer, std::move(reply)); });
   for (const std::string& endpoint : settings_.submit) {
     endpoints_.push_back(server_.bind(endpoint));
     log_.info("taking submissions on {}", endpoints_.back());
@@ -167,7 +174,8 @@ void Relay::count_refused(proto::Reject why) {
       .add();
 }
 
-bool Relay::allowed(const std::string& peer, const std::string& token, proto::ByteView topic) const {
+bool Relay::allowed(const std::string& peer, const std::string& token,
+                    proto::ByteView topic) const {
   // What mirrors and daemons say of themselves is never anybody else's to say.
   for (const char* own : {".mirror", ".bus"})
     if (proto::is_under(topic, settings_.base + own)) return false;
@@ -183,7 +191,8 @@ void Relay::submit(const proto::Request& request, const std::string& peer, peer:
   };
   auto submission = proto::submission(request.args);
   if (!submission) return refuse_now(submission.error());
-  if (!proto::is_under(submission->topic, settings_.base)) return refuse_now(proto::Reject::BadTopic);
+  if (!proto::is_under(submission->topic, settings_.base))
+    return refuse_now(proto::Reject::BadTopic);
   std::string token;
   if (const proto::Value* shown = request.args.find("token")) {
     if (!shown->as_text()) return refuse_now(proto::Reject::WrongType);
@@ -208,13 +217,13 @@ void Relay::submit(const proto::Request& request, const std::string& peer, peer:
   auto& waiting = under_way_[key];
   waiting.push_back(std::move(reply));
   if (waiting.size() > 1) return;  // a repeat of one that is on its way
-  publisher_.find_submission(
-      key.first, key.second,
-      [this, key, topic = submission->topic, bytes = proto::pack(*body)](std::optional<std::uint64_t> seq) mutable {
-        if (!seq) return publish(key, topic, std::move(bytes));
-        repeated_.add();
-        acknowledge(key, *seq);
-      });
+  publisher_.find_submission(key.first, key.second,
+                             [this, key, topic = submission->topic, bytes = proto::pack(*body)](
+                                 std::optional<std::uint64_t> seq) mutable {
+                               if (!seq) return publish(key, topic, std::move(bytes));
+                               repeated_.add();
+                               acknowledge(key, *seq);
+                             });
 }
 
 void Relay::publish(const Key& key, const std::string& topic, proto::Bytes body) {

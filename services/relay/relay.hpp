@@ -1,5 +1,6 @@
-// The relay: takes events from senders that cannot publish themselves (a shell command, a host behind
-// a firewall), and acknowledges each once it is durable under the relay's own seal. Loop thread only.
+// The relay: takes events from senders that cannot publish themselves (a shell command, a host
+// behind a firewall), and acknowledges each once it is durable under the relay's own seal. Loop
+// thread only.
 #pragma once
 
 #include "bus/base/config.hpp"

@@ -22,16 +22,17 @@ RelaySettings RelayDaemon::read(const base::Config& config, const peer::Settings
 RelayDaemon::RelayDaemon(peer::Daemon& daemon, Settings settings)
     : daemon_(daemon),
       serve_(daemon.loop(), daemon.zmq(), daemon.metrics()),
-      publisher_(daemon.loop(), daemon.zmq(), publishing(daemon.settings()), serve_,
-                 daemon.settings().bus.serve.empty() ? "" : serve_.bind(daemon.settings().bus.serve),
-                 "", daemon.metrics(), daemon.log(""),
-                 [&daemon](std::exception_ptr error) {
-                   try {
-                     std::rethrow_exception(error);
-                   } catch (const std::exception& cause) {
-                     daemon.fail(base::describe(cause));
-                   }
-                 }),
+      publisher_(
+          daemon.loop(), daemon.zmq(), publishing(daemon.settings()), serve_,
+          daemon.settings().bus.serve.empty() ? "" : serve_.bind(daemon.settings().bus.serve), "",
+          daemon.metrics(), daemon.log(""),
+          [&daemon](std::exception_ptr error) {
+            try {
+              std::rethrow_exception(error);
+            } catch (const std::exception& cause) {
+              daemon.fail(base::describe(cause));
+            }
+          }),
       idle_(daemon.loop()) {
   daemon.add_ready_check("publisher", [this]() -> std::optional<std::string> {
     if (publisher_.ready()) return std::nullopt;

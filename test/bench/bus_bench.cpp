@@ -79,7 +79,8 @@ struct Tally {
     if (latencies_us.empty()) return;
     std::ranges::sort(latencies_us);
     const auto at = [&](double q) {
-      return static_cast<double>(latencies_us[static_cast<std::size_t>(q * static_cast<double>(latencies_us.size() - 1))]);
+      return static_cast<double>(
+          latencies_us[static_cast<std::size_t>(q * static_cast<double>(latencies_us.size() - 1))]);
     };
     result.p50_us = at(0.5);
     result.p99_us = at(0.99);
@@ -91,18 +92,25 @@ struct Tally {
 class Pace {
  public:
   Pace(const Options& options, bool paced, const Tally& tally)
-      : window_(options.window), rate_(paced ? options.rate : 0), total_(paced ? static_cast<std::uint64_t>(static_cast<double>(options.rate) * options.seconds) : options.events), tally_(tally) {}
+      : window_(options.window),
+        rate_(paced ? options.rate : 0),
+        total_(paced
+                   ? static_cast<std::uint64_t>(static_cast<double>(options.rate) * options.seconds)
+                   : options.events),
+        tally_(tally) {}
   bool done() const { return sent_ == total_; }
   std::uint64_t total() const { return total_; }
   std::uint64_t due() {
     if (start_ == Clock::time_point{}) start_ = Clock::now();
     if (rate_ > 0) {
-      const auto target = static_cast<std::uint64_t>(
-          std::chrono::duration<double>(Clock::now() - start_).count() * static_cast<double>(rate_));
+      const auto target =
+          static_cast<std::uint64_t>(std::chrono::duration<double>(Clock::now() - start_).count() *
+                                     static_cast<double>(rate_));
       return std::min(target, total_) - std::min(sent_, target);
     }
     const std::uint64_t in_flight = sent_ - tally_.received.load(std::memory_order_acquire);
-    return std::min(total_ - sent_, in_flight < window_ ? std::min<std::uint64_t>(window_ - in_flight, 256) : 0);
+    return std::min(total_ - sent_,
+                    in_flight < window_ ? std::min<std::uint64_t>(window_ - in_flight, 256) : 0);
   }
   void sent() { ++sent_; }
 
@@ -148,7 +156,8 @@ Result bare(const Options& options, std::size_t size, bool paced) {
     for (std::uint64_t i = 0; i < due; ++i, pace.sent()) pub.send(body_of(size));
   }
   subscriber.join();
-  result.per_second = static_cast<double>(pace.total()) / std::chrono::duration<double>(Clock::now() - start).count();
+  result.per_second = static_cast<double>(pace.total()) /
+                      std::chrono::duration<double>(Clock::now() - start).count();
   result.cpu_s = cpu_seconds() - cpu;
   result.events = tally.received;
   tally.summarise(result);
@@ -187,8 +196,9 @@ Result bus(const Options& options, std::size_t size, bool durable, bool paced) {
   {
     peer::ServeServer serve(publishing, context, publisher_metrics);
     const std::string serve_endpoint = serve.bind("tcp://127.0.0.1:*");
-    peer::Publisher publisher(publishing, context, settings, serve, serve_endpoint, "", publisher_metrics,
-                              base::Log(), [](std::exception_ptr error) { std::rethrow_exception(error); });
+    peer::Publisher publisher(publishing, context, settings, serve, serve_endpoint, "",
+                              publisher_metrics, base::Log(),
+                              [](std::exception_ptr error) { std::rethrow_exception(error); });
     std::thread subscriber_thread([&] {
       peer::SubscriberOptions subscription;
       subscription.patterns = {*proto::TopicPattern::parse("org.example.dev.bench.**")};
@@ -198,8 +208,8 @@ Result bus(const Options& options, std::size_t size, bool durable, bool paced) {
         if (tally.received == pace.total()) subscribing.stop();
         return peer::Outcome::Delivered;
       };
-      peer::Subscriber subscriber(subscribing, context, subscription, settings.trust, "", subscriber_metrics,
-                                  base::Log(), std::move(handlers));
+      peer::Subscriber subscriber(subscribing, context, subscription, settings.trust, "",
+                                  subscriber_metrics, base::Log(), std::move(handlers));
       subscriber.add_publisher(publisher.endpoint());
       base::Timer watch(subscribing);
       std::function<void()> look = [&] {
@@ -236,7 +246,8 @@ Result bus(const Options& options, std::size_t size, bool durable, bool paced) {
     // It goes on answering until the last event is in: what the pipe dropped comes by replay.
     std::thread publisher_thread([&] { publishing.run(); });
     subscriber_thread.join();
-    result.per_second = static_cast<double>(pace.total()) / std::chrono::duration<double>(Clock::now() - start).count();
+    result.per_second = static_cast<double>(pace.total()) /
+                        std::chrono::duration<double>(Clock::now() - start).count();
     result.cpu_s = cpu_seconds() - cpu;
     publishing.post([&] { publishing.stop(); });
     publisher_thread.join();
@@ -249,9 +260,12 @@ Result bus(const Options& options, std::size_t size, bool durable, bool paced) {
 
 void row(const char* what, std::size_t size, const Result& r, bool paced, const Result& bare) {
   if (paced)
-    fmt::print("{:<34} {:>6} B  p50 {:>7.0f} us  p99 {:>7.0f} us  p99.9 {:>7.0f} us  cpu {:>5.1f} s\n", what, size, r.p50_us, r.p99_us, r.p999_us, r.cpu_s);
+    fmt::print(
+        "{:<34} {:>6} B  p50 {:>7.0f} us  p99 {:>7.0f} us  p99.9 {:>7.0f} us  cpu {:>5.1f} s\n",
+        what, size, r.p50_us, r.p99_us, r.p999_us, r.cpu_s);
   else
-    fmt::print("{:<34} {:>6} B  {:>10.0f} events/s  {:>5.2f} x bare  cpu {:>5.1f} s\n", what, size, r.per_second, r.per_second / bare.per_second, r.cpu_s);
+    fmt::print("{:<34} {:>6} B  {:>10.0f} events/s  {:>5.2f} x bare  cpu {:>5.1f} s\n", what, size,
+               r.per_second, r.per_second / bare.per_second, r.cpu_s);
   std::fflush(stdout);
 }
 
@@ -260,7 +274,8 @@ int run(int argc, char** argv) {
   CLI::App app("Publish to verified delivery, bare libzmq beside it.", "bus-bench");
   app.add_option("--events", options.events, "per throughput run")->capture_default_str();
   app.add_option("--window", options.window, "events in flight")->capture_default_str();
-  app.add_option("--rate", options.rate, "events a second of the paced runs")->capture_default_str();
+  app.add_option("--rate", options.rate, "events a second of the paced runs")
+      ->capture_default_str();
   app.add_option("--seconds", options.seconds, "length of a paced run")->capture_default_str();
   app.add_option("--state", options.state, "where the journal is put")->capture_default_str();
   CLI11_PARSE(app, argc, argv);

@@ -32,7 +32,8 @@ Sample sample(std::size_t count) {
     Bytes event;
     const std::vector<std::uint64_t> deltas{1, 1};
     append_event(event, 100 + i, 1'763'640'000'000'000'000, 3, deltas, "\x80");
-    s.items.emplace_back("org.example.dev.test." + std::string(1, static_cast<char>('a' + i % 26)), event);
+    s.items.emplace_back("org.example.dev.test." + std::string(1, static_cast<char>('a' + i % 26)),
+                         event);
     leaves.push_back(event_leaf(s.items[i].first, event));
   }
   const MerkleTree tree(std::move(leaves));
@@ -135,7 +136,9 @@ TEST_CASE("a path that was cut or changed proves nothing", "[batch]") {
 
 TEST_CASE("bad headers are refused by name", "[batch]") {
   const Bytes good = sample(5).sealed.substr(0, kHeaderSize);
-  const auto header = [&](std::size_t at, char value) { return why(decode_header(changed(good, at, value))); };
+  const auto header = [&](std::size_t at, char value) {
+    return why(decode_header(changed(good, at, value)));
+  };
   for (std::size_t size = 0; size < good.size(); size += 7)
     CHECK(why(decode_header(good.substr(0, size))) == "truncated");
   CHECK(why(decode_header(good + "x")) == "trailing_bytes");
@@ -145,9 +148,10 @@ TEST_CASE("bad headers are refused by name", "[batch]") {
   CHECK(header(19, 0) == "bad_count");
   CHECK(header(18, 2) == "bad_count");
   CHECK(why(decode_header(Bytes(good).replace(52, 8, Bytes(8, '\0')))) == "bad_field");   // epoch 0
-  CHECK(why(decode_header(Bytes(good).replace(60, 8, Bytes(8, '\0')))) == "bad_field");   // number 0
+  CHECK(why(decode_header(Bytes(good).replace(60, 8, Bytes(8, '\0')))) == "bad_field");  // number 0
   CHECK(why(decode_header(Bytes(good).replace(68, 8, Bytes(8, '\0')))) == "bad_field");   // seq 0
-  CHECK(why(decode_header(Bytes(good).replace(68, 8, Bytes(8, '\xff')))) == "bad_field");  // overflow
+  CHECK(why(decode_header(Bytes(good).replace(68, 8, Bytes(8, '\xff')))) ==
+        "bad_field");  // overflow
 }
 
 TEST_CASE("bad frames are refused by name", "[batch]") {
@@ -160,7 +164,8 @@ TEST_CASE("bad frames are refused by name", "[batch]") {
   CHECK(why(decode_event_frame(Bytes(256, 'a') + good.substr(end))) == "bad_topic");
   for (std::size_t size = end + 1; size <= good.size() - s.items[3].second.size(); size += 11)
     CHECK(why(decode_event_frame(good.substr(0, size))) == "truncated");
-  CHECK(why(decode_event_frame(good.substr(0, good.size() - s.items[3].second.size()))) == "truncated");
+  CHECK(why(decode_event_frame(good.substr(0, good.size() - s.items[3].second.size()))) ==
+        "truncated");
   CHECK(why(decode_event_frame(changed(good, nodes, 9) + Bytes(300, 'x'))) == "too_large");
   CHECK(why(decode_event_frame(good + Bytes(64 * 1024, 'x'))) == "too_large");
   CHECK(why(decode_event_frame(Bytes(128 * 1024 + 1, 'a'))) == "too_large");

@@ -60,7 +60,8 @@ TEST_CASE("a credential survives", "[credential]") {
 
 TEST_CASE("a stream is scheme, key and name together", "[credential]") {
   const StreamName name = credential().stream;
-  CHECK(name.id() == sha256(Bytes("\x01\x14") + Bytes(20, 'f') + "\x19" + "relayd@relay1.example.org"));
+  CHECK(name.id() ==
+        sha256(Bytes("\x01\x14") + Bytes(20, 'f') + "\x19" + "relayd@relay1.example.org"));
   StreamName other = name;
   other.scheme = Scheme::X509;
   CHECK(other.id() != name.id());
@@ -96,7 +97,9 @@ TEST_CASE("bad credentials are refused by name", "[credential]") {
   CHECK(why([](Credential& c) { c.stream.publisher = "a b"; }) == "bad_field");
   CHECK(why([](Credential& c) { c.scopes = {"A"}; }) == "bad_pattern");
   CHECK(why([](Credential& c) { c.scopes.assign(65, "a"); }) == "too_large");
-  CHECK(why([](Credential& c) { c.endpoints.assign(17, {EndpointKind::Serve, "x"}); }) == "too_large");
+  CHECK(why([](Credential& c) {
+          c.endpoints.assign(17, {EndpointKind::Serve, "x"});
+        }) == "too_large");
   CHECK(why([](Credential& c) { c.endpoints[0].kind = EndpointKind{4}; }) == "bad_field");
   CHECK(why([](Credential& c) { c.endpoints[0].address = ""; }) == "bad_field");
   CHECK(why(ByteView(Bytes(kMaxCredentialSize + 1, 'x'))) == "too_large");

@@ -48,8 +48,11 @@ TEST_CASE("a head survives", "[head]") {
   const auto back = decode_head(bytes);
   REQUIRE(back);
   CHECK(*back == head());
-  CHECK(why([](Head& h) { h.pairs = {{"", 120}}; }) == "accepted");  // anything may have been published
-  CHECK(why([](Head& h) { h.pairs.clear(), h.since = h.last, h.oldest = h.last + 1; }) == "accepted");
+  CHECK(why([](Head& h) {
+          h.pairs = {{"", 120}};
+        }) == "accepted");  // anything may have been published
+  CHECK(why([](Head& h) { h.pairs.clear(), h.since = h.last, h.oldest = h.last + 1; }) ==
+        "accepted");
 }
 
 TEST_CASE("bad heads are refused by name", "[head]") {
@@ -89,7 +92,8 @@ TEST_CASE("control frames", "[head]") {
     const auto decoded = decode_control(text);
     return decoded ? "accepted" : std::string(to_string(decoded.error()));
   };
-  for (std::size_t size = 1; size < 34; ++size) CHECK(refused(bytes.substr(0, size)) == "truncated");
+  for (std::size_t size = 1; size < 34; ++size)
+    CHECK(refused(bytes.substr(0, size)) == "truncated");
   CHECK(refused("") != "accepted");
   CHECK(refused("a" + bytes.substr(1)) == "bad_magic");
   CHECK(refused("\x01X" + bytes.substr(2)) == "bad_field");

@@ -100,7 +100,8 @@ TEST_CASE("bad answers are refused by name", "[serve]") {
   CHECK(why(decode_answer({})) == "truncated");
   CHECK(why(decode_answer(std::vector<Bytes>{pack(Map{{"v", 1}, {"id", 1}})})) == "missing_key");
   CHECK(why(decode_answer(std::vector<Bytes>(kMaxAnswerParts + 2, pack(Map{})))) == "too_large");
-  CHECK(why(decode_answer(std::vector<Bytes>{pack(Map{}), Bytes(2 * kMaxAnswerBytes, 'x')})) == "too_large");
+  CHECK(why(decode_answer(std::vector<Bytes>{pack(Map{}), Bytes(2 * kMaxAnswerBytes, 'x')})) ==
+        "too_large");
   const auto answer = [](auto change) {
     Map fields = to_fields(ReplayAnswer{80, true, 1, 90});
     change(fields);
@@ -148,5 +149,6 @@ TEST_CASE("a submission survives, and is refused by name", "[serve]") {
   }
   CHECK(refused([](Map& map) { set(map, "sender", Binary{"short"}); }) == "bad_field");
   CHECK(refused([](Map& map) { set(map, "topic", "a b"); }) == "bad_topic");
-  CHECK(refused([](Map& map) { set(map, "body", Binary{Bytes(kMaxEventSize + 1, 'x')}); }) == "too_large");
+  CHECK(refused([](Map& map) { set(map, "body", Binary{Bytes(kMaxEventSize + 1, 'x')}); }) ==
+        "too_large");
 }

@@ -5,7 +5,8 @@
 using namespace mirrorbus::proto;
 
 TEST_CASE("topics are words with dots between them", "[topic]") {
-  for (const char* good : {"a", "org.example.dev.shell.log.line", "a-b_9.x"}) CHECK(valid_topic(good));
+  for (const char* good : {"a", "org.example.dev.shell.log.line", "a-b_9.x"})
+    CHECK(valid_topic(good));
   for (const char* bad : {"", ".", "a.", ".a", "a..b", "A", "a b", "a*", "\xc3\xa4", "a/b"}) {
     INFO(bad);
     CHECK_FALSE(valid_topic(bad));

@@ -68,8 +68,8 @@ TEST_CASE("a long list of missing items is cut, not lost", "[tree_sync]") {
 
 TEST_CASE("bad sync bodies are refused by name", "[tree_sync]") {
   CHECK(why([](Map&) {}) == "accepted");
-  for (const char* key : {"tree", "from", "to", "tree_hash", "bytes", "seconds", "source", "fidelity",
-                          "missing_total"}) {
+  for (const char* key : {"tree", "from", "to", "tree_hash", "bytes", "seconds", "source",
+                          "fidelity", "missing_total"}) {
     CHECK(why([&](Map& m) {
             std::erase_if(m, [&](const auto& e) { return e.first == key; });
           }) == "missing_key");

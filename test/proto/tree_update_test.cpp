@@ -24,9 +24,10 @@ TreeUpdate update() {
   u.record.time_ns = 1'790'000'000'123'456'789;
   u.inline_pack = "tiny pack";
   u.pack = PackRef{sha256(u.inline_pack), u.inline_pack.size(), 4, hash_of('i')};
-  for (Change c : {Change{ChangeOp::Change, "dists/InRelease", ""}, Change{ChangeOp::Add, "\xff", ""},
-                   Change{ChangeOp::Meta, "", ""}, Change{ChangeOp::Delete, "gone", ""},
-                   Change{ChangeOp::Move, "from", "to/there"}})
+  for (Change c :
+       {Change{ChangeOp::Change, "dists/InRelease", ""}, Change{ChangeOp::Add, "\xff", ""},
+        Change{ChangeOp::Meta, "", ""}, Change{ChangeOp::Delete, "gone", ""},
+        Change{ChangeOp::Move, "from", "to/there"}})
     add_change(u, std::move(c));
   return u;
 }

@@ -35,7 +35,8 @@ TEST_CASE("varints have one spelling", "[wire]") {
 }
 
 TEST_CASE("zigzag keeps the extremes", "[wire]") {
-  for (const std::int64_t value : {std::int64_t{0}, std::int64_t{-1}, std::int64_t{1}, INT64_MIN, INT64_MAX}) {
+  for (const std::int64_t value :
+       {std::int64_t{0}, std::int64_t{-1}, std::int64_t{1}, INT64_MIN, INT64_MAX}) {
     Bytes out;
     Writer(out).zigzag(value);
     CHECK(Reader(out).zigzag() == value);

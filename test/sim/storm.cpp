@@ -26,7 +26,8 @@ constexpr const char* kTopics[] = {
     "org.example.dev.mirror.tree.kernel.update", "org.example.dev.mirror.tree.debian.update",
     "org.example.dev.mirror.sync.kernel.complete", "org.example.dev.shell.log.line",
     "org.example.dev.shell.cron.done",            "org.example.dev.secret.key.used"};
-constexpr const char* kPatterns[] = {"**", "org.example.dev.mirror.**", "org.example.dev.mirror.tree.kernel.update",
+constexpr const char* kPatterns[] = {"**", "org.example.dev.mirror.**",
+                                     "org.example.dev.mirror.tree.kernel.update",
                                      "org.example.dev.*.tree.**", "org.example.dev.shell.log.*"};
 constexpr char kDeniedUnder[] = "org.example.dev.secret";
 
@@ -86,9 +87,11 @@ class Publisher {
     credential.pin = core_->pin();
     credential.new_journal = new_journal;
     credential.scopes = {"org.example.dev.**"};
-    trust::SessionKey key(proto::sha256(fmt::format("{} {} {}", name_.publisher, credential.epoch, credential.serial)));
+    trust::SessionKey key(proto::sha256(
+        fmt::format("{} {} {}", name_.publisher, credential.epoch, credential.serial)));
     credential.session_key = key.public_key();
-    proto::SealedCredential sealed{proto::encode_credential(credential), "signed by " + name_.publisher};
+    proto::SealedCredential sealed{proto::encode_credential(credential),
+                                   "signed by " + name_.publisher};
     disk_->journal.put_credential(credential, sealed);
     disk_->credentials.emplace_back(credential, sealed);
     sealed_ = proto::encode_sealed(sealed);
@@ -99,7 +102,8 @@ class Publisher {
 
   void publish(const std::string& topic) {
     if (!core_) return;
-    const auto ticket = core_->publish(topic, proto::Bytes("\x81\xa1n\x01", 4), world_.now(wall_offset));
+    const auto ticket =
+        core_->publish(topic, proto::Bytes("\x81\xa1n\x01", 4), world_.now(wall_offset));
     if (ticket) pump();
   }
 
@@ -133,16 +137,19 @@ class Publisher {
       old->credentials.emplace_back(credential, sealed);
     }
     // What the copy does not have is gone for whoever had not heard of it.
-    const Key last = keep == 0 ? Key{} : Key{disk_->rows[keep - 1].epoch, disk_->rows[keep - 1].last_seq};
+    const Key last =
+        keep == 0 ? Key{} : Key{disk_->rows[keep - 1].epoch, disk_->rows[keep - 1].last_seq};
     acknowledged.erase(acknowledged.upper_bound(last), acknowledged.end());
-    // Epochs are at least the time in milliseconds: a copy's next one is still above all there were.
+    // Epochs are at least the time in milliseconds: a copy's next one is still above all there
+    // were.
     old->journal.begin_epoch(top_epoch_);
     disk_ = std::move(old);
     fresh_disk_ = keep == 0;
   }
 
   void cut(double share) {
-    const std::size_t drop = static_cast<std::size_t>(static_cast<double>(disk_->rows.size()) * share);
+    const std::size_t drop =
+        static_cast<std::size_t>(static_cast<double>(disk_->rows.size()) * share);
     if (drop == 0 || drop >= disk_->rows.size()) return;
     disk_->journal.prune(disk_->rows[drop].time_ns, UINT64_MAX);
   }
@@ -183,7 +190,8 @@ class Publisher {
     while (auto sealed = core_->next_batch(world_.now(wall_offset))) {
       auto batch = std::make_shared<peer::SealedBatch>(std::move(*sealed));
       under_way_.push_back(batch);
-      busy_until_ = std::max(busy_until_, world_.time()) + std::chrono::microseconds(100 + world_.below(3000));
+      busy_until_ = std::max(busy_until_, world_.time()) +
+                    std::chrono::microseconds(100 + world_.below(3000));
       world_.at(busy_until_ - world_.time(), [this, batch, life = life_] {
         if (life != life_ || !core_) return;
         under_way_.erase(under_way_.begin());
@@ -247,7 +255,8 @@ class Subscriber final : public peer::SubscriberActions {
 
   // TCP: delayed, but in order.
   void arrive(const proto::Bytes& frame) {
-    arrives_ = std::max(arrives_, world_.time() + std::chrono::microseconds(100 + world_.below(2000)));
+    arrives_ =
+        std::max(arrives_, world_.time() + std::chrono::microseconds(100 + world_.below(2000)));
     world_.at(arrives_ - world_.time(), [this, frame, life = life_] {
       if (life == life_) core_->frame(frame, 0, world_.now(wall_offset));
     });
@@ -263,8 +272,11 @@ class Subscriber final : public peer::SubscriberActions {
     Seen& seen = seen_[event.stream_id];
     close_open_gap(seen, key);
     if (!seen.this_life.insert(key).second)
-      fail(fmt::format("{} {}:{} delivered twice in one life", event.stream.publisher, key.first, key.second));
-    if (key <= seen.last) fail(fmt::format("{} {}:{} out of order after {}:{}", event.stream.publisher, key.first, key.second, seen.last.first, seen.last.second));
+      fail(fmt::format("{} {}:{} delivered twice in one life", event.stream.publisher, key.first,
+                       key.second));
+    if (key <= seen.last)
+      fail(fmt::format("{} {}:{} out of order after {}:{}", event.stream.publisher, key.first,
+                       key.second, seen.last.first, seen.last.second));
     seen.last = key;
     seen.delivered.insert(key);
     return garbled(key.second) ? peer::Outcome::Undecodable : peer::Outcome::Delivered;
@@ -275,9 +287,11 @@ class Subscriber final : public peer::SubscriberActions {
     close_open_gap(seen, {gap.epoch, gap.from});
     seen.gaps.push_back({{gap.epoch, gap.from}, gap.to ? Key{gap.epoch, *gap.to} : kOpen});
     const Key end{gap.epoch, gap.to.value_or(gap.from)};
-    if (gap.to && *gap.to < gap.from) fail(fmt::format("gap {}:{} ends at {}", gap.epoch, gap.from, *gap.to));
+    if (gap.to && *gap.to < gap.from)
+      fail(fmt::format("gap {}:{} ends at {}", gap.epoch, gap.from, *gap.to));
     if (Key{gap.epoch, gap.from} <= seen.last)
-      fail(fmt::format("gap {}:{} after {}:{} was delivered", gap.epoch, gap.from, seen.last.first, seen.last.second));
+      fail(fmt::format("gap {}:{} after {}:{} was delivered", gap.epoch, gap.from, seen.last.first,
+                       seen.last.second));
     seen.last = std::max(seen.last, end);
   }
 
@@ -285,7 +299,8 @@ class Subscriber final : public peer::SubscriberActions {
     const proto::Hash id = known.id;
     const proto::Bytes fingerprint = known.credential.stream.fingerprint;
     world_.at(5ms, [this, id, fingerprint, life = life_] {
-      if (life == life_) core_->judged(id, peer::CredentialVerdict{fingerprint, 0}, world_.now(wall_offset));
+      if (life == life_)
+        core_->judged(id, peer::CredentialVerdict{fingerprint, 0}, world_.now(wall_offset));
     });
   }
 
@@ -293,23 +308,26 @@ class Subscriber final : public peer::SubscriberActions {
     proto::Request request{question.id, question.verb, question.args};
     const proto::Bytes bytes = proto::encode_request(request);
     // The stream's own publisher, or anyone if the stream is not known.
-    world_.at(std::chrono::microseconds(200 + world_.below(5000)), [this, bytes, question, life = life_] {
-      if (life != life_) return;
-      for (Publisher* publisher : publishers_) {
-        if (!question.stream.is_zero() && publisher->id() != question.stream) continue;
-        if (partitioned || !publisher->alive() || world_.chance(drop)) continue;
-        peer::StreamVerbs verbs(publisher->id(), publisher->journal());
-        const auto answer = verbs.answer(*proto::decode_request(bytes));
-        const auto frames = proto::encode_answer(*answer);
-        auto decoded = proto::decode_answer(frames);
-        if (question.stream.is_zero() && decoded->refused) continue;
-        core_->answered(question.id, std::move(decoded), 1, world_.now(wall_offset));
-        return;
-      }
-      world_.at(2s, [this, question, life] {
-        if (life == life_) core_->answered(question.id, proto::refuse(proto::Reject::Unavailable), 1, world_.now(wall_offset));
-      });
-    });
+    world_.at(std::chrono::microseconds(200 + world_.below(5000)),
+              [this, bytes, question, life = life_] {
+                if (life != life_) return;
+                for (Publisher* publisher : publishers_) {
+                  if (!question.stream.is_zero() && publisher->id() != question.stream) continue;
+                  if (partitioned || !publisher->alive() || world_.chance(drop)) continue;
+                  peer::StreamVerbs verbs(publisher->id(), publisher->journal());
+                  const auto answer = verbs.answer(*proto::decode_request(bytes));
+                  const auto frames = proto::encode_answer(*answer);
+                  auto decoded = proto::decode_answer(frames);
+                  if (question.stream.is_zero() && decoded->refused) continue;
+                  core_->answered(question.id, std::move(decoded), 1, world_.now(wall_offset));
+                  return;
+                }
+                world_.at(2s, [this, question, life] {
+                  if (life == life_)
+                    core_->answered(question.id, proto::refuse(proto::Reject::Unavailable), 1,
+                                    world_.now(wall_offset));
+                });
+              });
   }
 
   // Every acknowledged event of every publisher, accounted for once.
@@ -323,7 +341,8 @@ class Subscriber final : public peer::SubscriberActions {
         });
         const bool delivered = seen.delivered.contains(key);
         std::vector<proto::TopicPattern> patterns;
-        for (const std::string& text : patterns_) patterns.push_back(*proto::TopicPattern::parse(text));
+        for (const std::string& text : patterns_)
+          patterns.push_back(*proto::TopicPattern::parse(text));
         const bool filtered = !proto::matches_any(patterns, topic);
         const bool denied = !filtered && proto::is_under(topic, kDeniedUnder);
         (garbled(key.second) ? report.undecodable : report.delivered) += delivered;
@@ -331,13 +350,17 @@ class Subscriber final : public peer::SubscriberActions {
         report.denied += denied;
         report.gap_events += lost;
         if (delivered && (filtered || denied))
-          fail(fmt::format("{} {}:{} was delivered against filter or policy", publisher->name().publisher, key.first, key.second));
+          fail(fmt::format("{} {}:{} was delivered against filter or policy",
+                           publisher->name().publisher, key.first, key.second));
         if (!delivered && !filtered && !denied && !lost)
-          fail(fmt::format("{} {}:{} ({}) silently lost to '{}'", publisher->name().publisher, key.first, key.second, topic, core_->prefix()));
+          fail(fmt::format("{} {}:{} ({}) silently lost to '{}'", publisher->name().publisher,
+                           key.first, key.second, topic, core_->prefix()));
       }
       for (const auto& info : core_->streams(world_.now()))
-        if (info.id == publisher->id() && publisher->alive() && info.state != peer::StreamState::Current)
-          fail(fmt::format("{} is still {} at {} of {}", info.name.publisher, peer::to_string(info.state), info.position, info.wanted));
+        if (info.id == publisher->id() && publisher->alive() &&
+            info.state != peer::StreamState::Current)
+          fail(fmt::format("{} is still {} at {} of {}", info.name.publisher,
+                           peer::to_string(info.state), info.position, info.wanted));
     }
     report.gaps += core_->counts().gaps;
     report.replays += core_->counts().replays;
@@ -380,12 +403,14 @@ class Subscriber final : public peer::SubscriberActions {
     trust::Rule rule;
     for (const char* topics : {"org.example.dev.mirror.**", "org.example.dev.shell.**"})
       rule.topics.push_back(*proto::TopicPattern::parse(topics));
-    for (Publisher* publisher : publishers_) rule.keys.push_back({proto::Scheme::OpenPgp, publisher->name().fingerprint});
+    for (Publisher* publisher : publishers_)
+      rule.keys.push_back({proto::Scheme::OpenPgp, publisher->name().fingerprint});
     peer::SubscriberOptions options;
     options.patterns = std::move(patterns);
     options.gap_after = kGapAfter;
     options.replay_bytes = 4096;
-    core_ = std::make_unique<peer::SubscriberCore>(std::move(options), trust::Policy({rule}), cursors_, *this);
+    core_ = std::make_unique<peer::SubscriberCore>(std::move(options), trust::Policy({rule}),
+                                                   cursors_, *this);
     arrives_ = {};
   }
 
@@ -442,7 +467,8 @@ Report run_storm(std::uint64_t seed) {
   if (seed % 5 == 0)
     for (auto& subscriber : subscribers) subscriber->echoes = true;
   if (drops)
-    for (auto& subscriber : subscribers) subscriber->drop = 0.001 + 0.05 * static_cast<double>(world.below(100)) / 100;
+    for (auto& subscriber : subscribers)
+      subscriber->drop = 0.001 + 0.05 * static_cast<double>(world.below(100)) / 100;
 
   const base::MonoTime storm_end = world.time() + 60s;
   const auto during = [&](base::Duration mean, auto action) {
@@ -450,24 +476,33 @@ Report run_storm(std::uint64_t seed) {
     *again = [&world, mean, action, storm_end, again] {
       if (world.time() >= storm_end) return;
       action();
-      world.at(std::chrono::microseconds(1 + world.below(static_cast<std::uint64_t>(2 * mean / 1us))), *again);
+      world.at(
+          std::chrono::microseconds(1 + world.below(static_cast<std::uint64_t>(2 * mean / 1us))),
+          *again);
     };
-    world.at(std::chrono::microseconds(1 + world.below(static_cast<std::uint64_t>(2 * mean / 1us))), *again);
+    world.at(std::chrono::microseconds(1 + world.below(static_cast<std::uint64_t>(2 * mean / 1us))),
+             *again);
   };
-  const auto some_publisher = [&]() -> Publisher& { return *publishers[world.below(publishers.size())]; };
-  const auto some_subscriber = [&]() -> Subscriber& { return *subscribers[world.below(subscribers.size())]; };
+  const auto some_publisher = [&]() -> Publisher& {
+    return *publishers[world.below(publishers.size())];
+  };
+  const auto some_subscriber = [&]() -> Subscriber& {
+    return *subscribers[world.below(subscribers.size())];
+  };
 
   during(150ms, [&] {
     Publisher& publisher = some_publisher();
     const std::size_t burst = world.chance(0.05) ? world.below(400) : 1 + world.below(4);
-    for (std::size_t i = 0; i < burst; ++i) publisher.publish(kTopics[world.below(std::size(kTopics))]);
+    for (std::size_t i = 0; i < burst; ++i)
+      publisher.publish(kTopics[world.below(std::size(kTopics))]);
   });
   if (partitions)
     during(8s, [&] {
       Subscriber* subscriber = &some_subscriber();
       subscriber->partitioned = true;
       // Now and then for longer than a gap is waited for.
-      const base::Duration length = world.chance(0.1) ? kGapAfter + 5s : std::chrono::milliseconds(10 + world.below(6000));
+      const base::Duration length =
+          world.chance(0.1) ? kGapAfter + 5s : std::chrono::milliseconds(10 + world.below(6000));
       world.at(length, [subscriber] { subscriber->partitioned = false; });
     });
   if (crashes)
@@ -477,7 +512,8 @@ Report run_storm(std::uint64_t seed) {
         publisher->restore_older();
       else
         publisher->crash();
-      world.at(std::chrono::milliseconds(1 + world.below(8000)), [publisher] { publisher->restart(); });
+      world.at(std::chrono::milliseconds(1 + world.below(8000)),
+               [publisher] { publisher->restart(); });
     });
   if (restarts) during(10s, [&] { some_subscriber().restart(); });
   if (cuts) during(12s, [&] { some_publisher().cut(0.3); });

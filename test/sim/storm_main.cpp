@@ -28,10 +28,11 @@ int main(int argc, char** argv) try {
     sum.replays += report.replays;
     sum.crashes += report.crashes;
   }
-  fmt::print("{} storms: {} acknowledged events; {} delivered, {} filtered, {} denied, {} undecodable, "
-             "{} in {} gaps; {} replays, {} crashes; {} storms broke the invariant\n",
-             seeds, sum.acknowledged, sum.delivered, sum.filtered, sum.denied, sum.undecodable, sum.gap_events,
-             sum.gaps, sum.replays, sum.crashes, broken);
+  fmt::print(
+      "{} storms: {} acknowledged events; {} delivered, {} filtered, {} denied, {} undecodable, "
+      "{} in {} gaps; {} replays, {} crashes; {} storms broke the invariant\n",
+      seeds, sum.acknowledged, sum.delivered, sum.filtered, sum.denied, sum.undecodable,
+      sum.gap_events, sum.gaps, sum.replays, sum.crashes, broken);
   return broken == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 } catch (const std::exception& error) {
   fmt::print(stderr, "storm: {}\n", error.what());

@@ -1,7 +1,8 @@
-// A whole bus in one thread: real publishers and subscribers (their pure cores), with a network, disks
-// and clocks that fail as a seed says. After the storm everything heals, and then the invariant must
-// hold: every acknowledged event ended, for every subscriber, in exactly one of delivered, filtered,
-// denied, undecodable, or a gap notice; in order; and once per life of the subscriber.
+// A whole bus in one thread: real publishers and subscribers (their pure cores), with a network,
+// disks and clocks that fail as a seed says. After the storm everything heals, and then the
+// invariant must hold: every acknowledged event ended, for every subscriber, in exactly one of
+// delivered, filtered, denied, undecodable, or a gap notice; in order; and once per life of the
+// subscriber.
 #pragma once
 
 #include "bus/base/clock.hpp"
@@ -21,13 +22,17 @@ class World {
   explicit World(std::uint64_t seed) : random_(seed) {}
 
   std::mt19937_64& random() { return random_; }
-  std::uint64_t below(std::uint64_t n) { return std::uniform_int_distribution<std::uint64_t>(0, n - 1)(random_); }
+  std::uint64_t below(std::uint64_t n) {
+    return std::uniform_int_distribution<std::uint64_t>(0, n - 1)(random_);
+  }
   bool chance(double p) { return std::bernoulli_distribution(p)(random_); }
 
   base::MonoTime time() const { return time_; }
   // A machine's clocks: its wall clock may be off.
   base::Now now(base::Duration wall_offset = {}) const {
-    return {base::WallTime(std::chrono::seconds(1'800'000'000)) + time_.time_since_epoch() + wall_offset, time_};
+    return {base::WallTime(std::chrono::seconds(1'800'000'000)) + time_.time_since_epoch() +
+                wall_offset,
+            time_};
   }
 
   void at(base::Duration after, std::function<void()> action) {

@@ -1,5 +1,5 @@
-// Golden vectors: bytes kept under test/vectors/ that every later version must still produce and read.
-// TEST_ACCEPT=1 writes them anew; the change then shows in the commit.
+// Golden vectors: bytes kept under test/vectors/ that every later version must still produce and
+// read. TEST_ACCEPT=1 writes them anew; the change then shows in the commit.
 #pragma once
 
 #include "proto/bytes.hpp"

@@ -78,7 +78,8 @@ TEST_CASE("after ten failures a stream is cut at that endpoint, each time for lo
 
 TEST_CASE("invented streams do not fill the memory", "[budget]") {
   SourceBudget budget;
-  for (int i = 0; i < 20'000; ++i) budget.failed(1, proto::sha256(std::to_string(i)), at(i / 100.0).mono);
+  for (int i = 0; i < 20'000; ++i)
+    budget.failed(1, proto::sha256(std::to_string(i)), at(i / 100.0).mono);
   SUCCEED();  // bounded by kMaxRecords; a sanitizer's or a reader's eyes see it
 }
 
@@ -120,7 +121,8 @@ TEST_CASE("an announcement is checked only if it is news", "[budget]") {
   CHECK(b.offer(sealed(b.publisher, 5, 3, "good")).value() != nullptr);
 }
 
-TEST_CASE("no gpg for a key that no rule lists, nor for a source that has used up its turns", "[budget]") {
+TEST_CASE("no gpg for a key that no rule lists, nor for a source that has used up its turns",
+          "[budget]") {
   Book b;
   TestPublisher stranger;
   stranger.name.fingerprint = proto::Bytes(20, 'z');

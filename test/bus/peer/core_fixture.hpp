@@ -1,5 +1,5 @@
-// A publisher and a subscriber, both only their pure cores, with nothing between them but what a test
-// hands over.
+// A publisher and a subscriber, both only their pure cores, with nothing between them but what a
+// test hands over.
 #pragma once
 
 #include "bus/peer/publisher_core.hpp"
@@ -17,7 +17,8 @@
 namespace mirrorbus::peer::test {
 
 inline base::Now at(double seconds) {
-  const auto past = std::chrono::duration_cast<base::Duration>(std::chrono::duration<double>(seconds));
+  const auto past =
+      std::chrono::duration_cast<base::Duration>(std::chrono::duration<double>(seconds));
   return {base::WallTime(std::chrono::seconds(1'800'000'000)) + past,
           base::MonoTime(std::chrono::seconds(1000)) + past};
 }
@@ -66,7 +67,8 @@ struct TestPublisher {
     return proto::encode_control(proto::ControlKind::Credential, id, sealed);
   }
   proto::Bytes head(base::Now now) {
-    return proto::encode_control(proto::ControlKind::Head, id, *core->head(now, journal.tail().oldest_seq));
+    return proto::encode_control(proto::ControlKind::Head, id,
+                                 *core->head(now, journal.tail().oldest_seq));
   }
   // Made durable; what would be sent.
   proto::Bytes publish(base::Now now, const std::string& topic = "org.example.dev.shell.log.line") {
@@ -87,7 +89,8 @@ struct TestSubscriber : SubscriberActions {
   std::unique_ptr<SubscriberCore> core;
 
   explicit TestSubscriber(const TestPublisher& publisher, store::Cursors cursors = {}) {
-    core = std::make_unique<SubscriberCore>(options(), policy(publisher.name), std::move(cursors), *this);
+    core = std::make_unique<SubscriberCore>(options(), policy(publisher.name), std::move(cursors),
+                                            *this);
   }
   static SubscriberOptions options() {
     SubscriberOptions options;

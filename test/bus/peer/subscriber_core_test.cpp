@@ -9,7 +9,8 @@ using namespace mirrorbus::peer::test;
 using proto::Reject;
 using Positions = std::vector<std::pair<std::uint64_t, std::uint64_t>>;
 
-TEST_CASE("an epoch whose beginning nobody tells is named lost, and nothing comes again", "[subscriber]") {
+TEST_CASE("an epoch whose beginning nobody tells is named lost, and nothing comes again",
+          "[subscriber]") {
   TestPublisher publisher;
   TestSubscriber subscriber(publisher);
   const auto hear = [&](const proto::Bytes& frame, double seconds) {
@@ -26,7 +27,8 @@ TEST_CASE("an epoch whose beginning nobody tells is named lost, and nothing come
   for (int i = 0; i < 3; ++i) publisher.publish(at(1));
   publisher.renew(at(1));
   publisher.publish(at(1));
-  // Its second credential is heard, the first cannot be had. Then the old epoch's is heard once more.
+  // Its second credential is heard, the first cannot be had. Then the old epoch's is heard once
+  // more.
   hear(publisher.announcement(), 2);
   hear(first, 2);
   double now = 2;
@@ -52,7 +54,8 @@ TEST_CASE("an epoch whose beginning nobody tells is named lost, and nothing come
   CHECK(subscriber.delivered == Positions{{1, 1}, {1, 2}, {1, 3}, {1, 4}, {1, 5}, {2, 9}});
 }
 
-TEST_CASE("many epochs are walked although few credentials may be checked at once", "[subscriber]") {
+TEST_CASE("many epochs are walked although few credentials may be checked at once",
+          "[subscriber]") {
   TestPublisher publisher;
   store::Cursors cursors;
   cursors[publisher.id] = {1, 0, 0, 0, 1};

@@ -163,7 +163,8 @@ TEST_CASE("a file written in place takes its object with it", "[content_store]")
   const auto first = f.hold("f");
   f.write("f", "after!");
   SECTION("noticed when it is held again") {
-    const auto second = f.hold("f", ContentStore::Before{first.hash, first.st.st_dev, first.st.st_ino});
+    const auto second =
+        f.hold("f", ContentStore::Before{first.hash, first.st.st_dev, first.st.st_ino});
     CHECK(second.hash == sha256("after!"));
     CHECK(second.linked);
     CHECK_FALSE(f.store->has(first.hash));

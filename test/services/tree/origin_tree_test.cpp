@@ -67,14 +67,16 @@ std::string text(std::size_t size) {
   return out;
 }
 
-// Follows a version from the one before it, with nothing but its pack and the files of the old tree.
+// Follows a version from the one before it, with nothing but its pack and the files of the old
+// tree.
 std::map<Hash, Bytes> follow(const Fixture& f, const std::optional<StoredVersion>& before,
                              const StoredVersion& v, const std::map<Hash, Bytes>& contents) {
   const Index& index = f.origin->index();
   TreeView base;
   if (before)
-    base = TreeView([&](const Hash& id) { return index.blob(id); }, before->root,
-                    index.blob(before->root.links).value(), index.blob(before->root.owners).value());
+    base =
+        TreeView([&](const Hash& id) { return index.blob(id); }, before->root,
+                 index.blob(before->root.links).value(), index.blob(before->root.owners).value());
   auto reader = PackReader::open(PackBytes(f.pack(v)), &*v.pack);
   REQUIRE(reader);
   std::size_t nodes = 0;

@@ -307,7 +307,8 @@ struct Forger {
   std::string_view why() const {
     auto reader = PackReader::open(PackBytes(bytes()), nullptr);
     if (!reader) return to_string(reader.error());
-    const auto nodes = reader->read_nodes(step.view(), proto::tree_hash(index.root), [](auto&&...) {});
+    const auto nodes =
+        reader->read_nodes(step.view(), proto::tree_hash(index.root), [](auto&&...) {});
     if (!nodes) return to_string(nodes.error());
     for (std::size_t i = 0; i < reader->groups().size(); ++i) {
       const auto read = reader->read_group(
@@ -358,7 +359,8 @@ TEST_CASE("a forged pack is refused by name", "[pack]") {
     CHECK(f.why() == "bad_compression");
   }
   SECTION("two frames in one") {
-    f.frames.insert(f.nodes_at() + f.index.node_frames[0].stored, PatchEncoder().encode("x", {}, 1));
+    f.frames.insert(f.nodes_at() + f.index.node_frames[0].stored,
+                    PatchEncoder().encode("x", {}, 1));
     f.index.node_frames[0].stored += PatchEncoder().encode("x", {}, 1).size();
     CHECK(f.why() == "bad_compression");
   }
@@ -453,8 +455,8 @@ TEST_CASE("a forged pack is refused by name", "[pack]") {
     one.size = 1;
     two.size = 2;
     Bytes records;
-    proto::NodeRecordWriter(records).add("a",
-                                         proto::encode_node({{one, two}}, proto::ChildIds::Omitted));
+    proto::NodeRecordWriter(records).add(
+        "a", proto::encode_node({{one, two}}, proto::ChildIds::Omitted));
     f.put_nodes(records, 1);
     CHECK(f.why() == "size_lie");
   }

@@ -509,7 +509,8 @@ TEST_CASE("random changes, scanned in part, give what a fresh scan gives", "[sca
   };
   for (int round = 0; round < 30; ++round) {
     for (std::size_t edits = 1 + pick(12); edits > 0; --edits) {
-      const std::string parent = dir(), path = proto::join_path(parent, "n" + std::to_string(pick(8)));
+      const std::string parent = dir(),
+                        path = proto::join_path(parent, "n" + std::to_string(pick(8)));
       const std::string other = dir(), to = proto::join_path(other, "n" + std::to_string(pick(8)));
       std::error_code error;
       fs::create_directories(f.at(parent), error);

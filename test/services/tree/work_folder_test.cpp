@@ -54,7 +54,8 @@ TEST_CASE("where the parent is not ours the tree itself must do", "[work_folder]
           const WorkFolder work(tmp / "tree", "t", "", WorkFolder::Mount::Same);
           if (!work.inside_tree() || !work.path().ends_with("/tree/.mirrorbus"))
             throw std::runtime_error("not inside");
-          if (!work.warning().starts_with("working inside the tree")) throw std::runtime_error("silent");
+          if (!work.warning().starts_with("working inside the tree"))
+            throw std::runtime_error("silent");
         }) == "");
   REQUIRE(::chown((tmp / "tree").c_str(), 0, 0) == 0);
   std::filesystem::remove_all(tmp / "tree/.mirrorbus");
