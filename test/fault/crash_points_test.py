@@ -71,7 +71,8 @@ class CrashPoints(Mirroring):
         return passed
 
     def crash(self, place, call, number):
-        """Killed as that thread enters this call for the number-th time. What `publish` said, if it said anything."""
+        """Killed as that thread enters this call for the number-th time. What `publish` said, if it
+        said anything."""
         origin = self.running["origin"]
         self.content.change()
         log = self.dir / "strace.log"

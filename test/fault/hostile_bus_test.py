@@ -455,14 +455,18 @@ class HostileBus(unittest.TestCase):
 
         at = 212 + 1 + len(TOPIC)  # the size of the event
         wrong = {
-            "truncated": [row(lambda r: r[:-1]), row(lambda r: r[:at] + struct.pack(">I", 60000) + r[at + 4 :])],
+            "truncated": [
+                row(lambda r: r[:-1]), row(lambda r: r[:at] + struct.pack(">I", 60000) + r[at + 4 :]),
+            ],
             "too_large": [row(lambda r: r[:at] + struct.pack(">I", GIB) + r[at + 4 :])],
             "trailing_bytes": [row(lambda r: r + b"x")],
             "bad_root": [row(lambda r: r[:-1] + bytes([r[-1] ^ 1]))],
             "bad_signature": [row(resigned)],
             "missing_key": [lambda request: ok(request, through=1)],
             "wrong_type": [lambda request: ok(request, through="all", more=False, oldest=1, last=1)],
-            "busy": [lambda request: [msgpack.packb({"v": 1, "id": request["id"], "status": "busy", "after_ms": 10})]],
+            "busy": [lambda request: [
+                msgpack.packb({"v": 1, "id": request["id"], "status": "busy", "after_ms": 10})
+            ]],
         }
         answers = [answer for some in wrong.values() for answer in some]
         streams = [self.pool.pop() for _ in answers]

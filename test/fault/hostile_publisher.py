@@ -192,7 +192,8 @@ class Stream:
             self.previous = sha256(header)
         return batch
 
-    def head(self, *, when=None, beat=None, session=None, last=None, prefix=BASE, change=lambda signed: signed):
+    def head(self, *, when=None, beat=None, session=None, last=None, prefix=BASE,
+             change=lambda signed: signed):
         self.beat += 1
         last = self.seq if last is None else last
         signed = b"mirrorbus-head\0\0" + struct.pack(

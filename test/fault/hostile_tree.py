@@ -244,7 +244,8 @@ class Origin:
         body |= fields or {}
         record_bytes = (
             b"mirrorbus vers 1" + body["tree"] + struct.pack(">Q", body["number"]) + self.parent
-            + tree.hash + b"".join(map(varint, tree.counts.values())) + struct.pack(">Q", body["time"]) + b"\0"
+            + tree.hash + b"".join(map(varint, tree.counts.values()))
+            + struct.pack(">Q", body["time"]) + b"\0"
         )
         self.parent = sha256(record_bytes)
         self.stream.bus.send(*self.stream.batch([(TOPIC, msgpack.packb(body))]).frames)

@@ -81,8 +81,12 @@ class HostileTree(unittest.TestCase):
 
     def expect(self, why, state, *, others=(), version=None):
         """Refused by this name, in the status and in the metrics; nothing was taken over."""
-        until(lambda: f"wanted {state}, {why}: {self.victim.status()}",
-              lambda: (self.victim.status()["state"], why in self.victim.status()["last_error"]) == (state, True))
+
+        def shown():
+            status = self.victim.status()
+            return status["state"] == state and why in status["last_error"]
+
+        until(lambda: f"wanted {state}, {why}: {self.victim.status()}", shown)
         self.assertIn(why, self.grown())
         self.assertLessEqual(self.grown(), {why, *others})
         self.assertEqual(self.victim.status()["version"], version or self.version)
@@ -244,7 +248,8 @@ class HostileTree(unittest.TestCase):
         self.expect_pack("bad_name")
 
     def test_children_below_a_link_in_a_pack(self):
-        root = Raw(entry(b"d", LINK, varint(len(str(self.outside))) + str(self.outside).encode(), mtime=1)).node
+        target = str(self.outside).encode()
+        root = Raw(entry(b"d", LINK, varint(len(target)) + target, mtime=1)).node
         node = Raw(file(b"precious", mtime=1)).node
         records = varint(0) + varint(0) + varint(len(root)) + root
         records += varint(0) + varint(1) + b"d" + varint(len(node)) + node

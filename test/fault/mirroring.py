@@ -142,7 +142,8 @@ class Mirroring(World):
 
     def publish(self):
         """The version, for certain: a daemon that is still starting is asked again."""
-        return int(until(f"a version is published: {self.logs}", lambda: self.bus_mirror("origin", "publish", "t")))
+        return int(until(lambda: f"a version is published: {self.last_said}",
+                         lambda: self.bus_mirror("origin", "publish", "t")))
 
     def reaches(self, version):
         until(f"the mirror reaches {version}",

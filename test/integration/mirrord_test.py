@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""bus-mirrord: two of one identity; mirrors that come in the middle, are behind, or lose what they follow."""
+"""bus-mirrord: two of one identity; mirrors that come in the middle, are behind, or lose what they
+follow."""
 import pathlib
 import shutil
 import sys
@@ -17,6 +18,7 @@ listen = "127.0.0.1:0"
 name = "{tree}"
 path = "{path}"
 role = "{role}"
+{more}
 [[tree]]
 name = "{other}"
 path = "{path}.other"
@@ -24,16 +26,25 @@ role = "{other_role}"
 """
 
 class Mirrord(World):
-    def mirror_config(self, file, name, sources, tree="t", role="origin", other="u", other_role="mirror"):
-        """A daemon of two trees, so that it publishes and listens."""
+    def mirror_config(
+        self, file, name, sources, tree="t", role="origin", other="u", other_role="mirror", more=""
+    ):
+        """A daemon of two trees, so that it publishes and listens. `more`: of the first one."""
         path = self.dir / f"{file}.tree"
         for made in (path, pathlib.Path(f"{path}.other")):
             made.mkdir(exist_ok=True)
         listed = ", ".join(f'{{ publish = "{p}", serve = "{s}" }}' for p, s in sources)
-        more = TREE.format(
-            sources=listed, tree=tree, path=path, role=role, other=other, other_role=other_role
+        text = TREE.format(
+            sources=listed, tree=tree, path=path, role=role, other=other, other_role=other_role, more=more
         )
-        return self.config(name, more, file=file)
+        return self.config(name, text, file=file)
+
+    def follower(self, more=""):
+        """The configuration of a daemon `mirror` of tree t of `origin`."""
+        return self.mirror_config(
+            "mirror", "mirror", [self.endpoints("origin"), self.endpoints("mirror")], role="mirror",
+            other="v", other_role="origin", more=more,
+        )
 
     def endpoints(self, file):
         return f"ipc://{self.dir}/{file}.publish", f"ipc://{self.dir}/{file}.serve"
@@ -43,7 +54,8 @@ class Mirrord(World):
         first = self.start("bus-mirrord", self.mirror_config("first", "same", both), "first")
         self.ready("first")
         # It hears itself, and that is no sign of another.
-        until("it hears its own heads", lambda: (self.metric("first", "mirrorbus_heads_total") or 0) >= 2)
+        until("it hears its own heads",
+              lambda: (self.metric("first", "mirrorbus_heads_total") or 0) >= 2)
         self.assertIsNone(first.poll())
         second = self.start("bus-mirrord", self.mirror_config("second", "same", both), "second")
         until("the older one ends", lambda: first.poll() is not None, 30)
@@ -53,7 +65,8 @@ class Mirrord(World):
         )
         self.ready("second")
         before = self.metric("second", "mirrorbus_heads_total")
-        until("the other goes on", lambda: self.metric("second", "mirrorbus_heads_total") >= before + 2)
+        until("the other goes on",
+              lambda: self.metric("second", "mirrorbus_heads_total") >= before + 2)
         self.assertIsNone(second.poll())
         self.assertEqual(self.metric("second", "mirrorbus_duplicate_publisher_total"), 0)
 
@@ -102,11 +115,7 @@ class Mirrord(World):
     def test_a_mirror_that_is_behind_says_how_far(self):
         both = [self.endpoints("origin"), self.endpoints("mirror")]
         self.start("bus-mirrord", self.mirror_config("origin", "origin", both), "origin")
-        self.start(
-            "bus-mirrord",
-            self.mirror_config("mirror", "mirror", both, role="mirror", other="v", other_role="origin"),
-            "mirror",
-        )
+        self.start("bus-mirrord", self.follower(), "mirror")
         self.ready("origin")
         self.ready("mirror")
 
@@ -115,7 +124,8 @@ class Mirrord(World):
 
         first = self.control("origin", "publish", tree="t")
         self.assertTrue(self.control("mirror", "wait", tree="t", version=first))
-        until("it is at the head", lambda: gauge("head_version") == first and gauge("lag_seconds") == 0)
+        until("it is at the head",
+              lambda: gauge("head_version") == first and gauge("lag_seconds") == 0)
         self.assertEqual(self.control("mirror", "pause", tree="t"), "paused")
         (self.dir / "origin.tree" / "file").write_text("one")
         second = self.control("origin", "publish", tree="t")
@@ -128,11 +138,12 @@ class Mirrord(World):
         dead, content = free_ports(2)
         both = [self.endpoints("origin"), self.endpoints("mirror")]
         origin = self.mirror_config("origin", "origin", both)
-        text = origin.read_text().replace('listen = "127.0.0.1:0"\n[[tree', f'listen = "127.0.0.1:{content}"\n[[tree')
-        origin.write_text(text.replace("[bus]", f'[bus]\nadvertise_content = "http://127.0.0.1:{dead}"'))
-        mirror = self.mirror_config("mirror", "mirror", both, role="mirror", other="v", other_role="origin")
-        source = f'role = "mirror"\nsource = ["http://127.0.0.1:{content}"]'
-        mirror.write_text(mirror.read_text().replace('role = "mirror"', source))
+        text = origin.read_text().replace(
+            '[content]\nlisten = "127.0.0.1:0"', f'[content]\nlisten = "127.0.0.1:{content}"'
+        )
+        dead_url = f"http://127.0.0.1:{dead}"
+        origin.write_text(text.replace("[bus]", f'[bus]\nadvertise_content = "{dead_url}"'))
+        mirror = self.follower(f'source = ["http://127.0.0.1:{content}"]')
         (self.dir / "origin.tree" / "file").write_text("one")
         self.start("bus-mirrord", origin, "origin")
         self.start("bus-mirrord", mirror, "mirror")
@@ -146,8 +157,7 @@ class Mirrord(World):
     def test_a_mirror_without_space_tries_again_by_itself(self):
         both = [self.endpoints("origin"), self.endpoints("mirror")]
         origin = self.mirror_config("origin", "origin", both)
-        mirror = self.mirror_config("mirror", "mirror", both, role="mirror", other="v", other_role="origin")
-        mirror.write_text(mirror.read_text().replace('role = "mirror"', 'role = "mirror"\nmin_free = "9000000GB"'))
+        mirror = self.follower('min_free = "9000000GB"')
         (self.dir / "origin.tree" / "file").write_text("one")
         self.start("bus-mirrord", origin, "origin")
         self.start("bus-mirrord", mirror, "mirror")
@@ -164,7 +174,7 @@ class Mirrord(World):
         both = [self.endpoints("origin"), self.endpoints("mirror")]
         configs = {
             "origin": self.mirror_config("origin", "origin", both),
-            "mirror": self.mirror_config("mirror", "mirror", both, role="mirror", other="v", other_role="origin"),
+            "mirror": self.follower(),
         }
         daemons = {name: self.start("bus-mirrord", config, name) for name, config in configs.items()}
         self.ready("origin")
@@ -189,9 +199,7 @@ class Mirrord(World):
         self.end(daemons["mirror"])
         for file in (self.dir / "mirror").glob("tree-t.sqlite*"):
             file.unlink()
-        adopt = configs["mirror"].read_text().replace('role = "mirror"', 'role = "mirror"\nadopt = true')
-        configs["mirror"].write_text(adopt)
-        self.start("bus-mirrord", configs["mirror"], "mirror")
+        self.start("bus-mirrord", self.follower("adopt = true"), "mirror")
         self.ready("mirror")
         self.assertTrue(self.control("mirror", "wait", tree="t", version=again))
         self.assertEqual((self.dir / "mirror.tree" / "file").read_text(), "two, longer")

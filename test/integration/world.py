@@ -193,8 +193,8 @@ class World(unittest.TestCase):
     def start(self, program, config, log):
         with open(self.dir / f"{log}.log", "a", encoding="utf-8") as out:
             process = subprocess.Popen(
-                [self.programs.get(program, program), "--config", config], stdin=subprocess.DEVNULL, stdout=out,
-                stderr=out, env=ENVIRONMENT,
+                [self.programs.get(program, program), "--config", config], stdin=subprocess.DEVNULL,
+                stdout=out, stderr=out, env=ENVIRONMENT,
             )
         self.addCleanup(self.end, process)
         return process

@@ -80,11 +80,14 @@ class Interop(World):
         changed = []
 
         def change(frame):
-            """What is no event, and event 0 as it is; 1 with another body, 2 another topic, 3 another header, 4 other seal."""
+            """Changes events: 1 its body, 2 the topic, 3 the header, 4 the seal; 0 stays as it is."""
             if frame[:1] == b"\1":
                 return frame
             topic = frame.index(b"\0")
-            places = {b"tamper 1": -1, b"tamper 2": topic - 1, b"tamper 3": topic + 60, b"tamper 4": topic + 200}
+            places = {
+                b"tamper 1": -1, b"tamper 2": topic - 1, b"tamper 3": topic + 60,
+                b"tamper 4": topic + 200,
+            }
             for message, at in places.items():
                 if message in frame:
                     changed.append(message)
