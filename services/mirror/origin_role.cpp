@@ -352,6 +352,7 @@ void OriginRole::announce(const tree::StoredVersion& version) {
         worker_.submit([this, number, frame = at.frame] { tree_->mark_announced(number, frame); },
                        [this, number, hash](base::Outcome<void> done) {
                          if (!done) return failed("noting what was announced", done.error());
+                         metrics_.versions.add();
                          announced(number, hash);
                        });
       });
@@ -370,7 +371,6 @@ void OriginRole::announced(std::uint64_t number, const proto::Hash& tree_hash) {
   version_ = std::max(version_, number);
   tree_hash_ = tree_hash;
   metrics_.version.set(static_cast<double>(version_));
-  metrics_.versions.add();
   committed(version_);
   answer(version_);
 }
