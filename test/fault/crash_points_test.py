@@ -31,7 +31,10 @@ class Traced:
             ["strace", "-qq", "-o", log, "-e", f"trace={BARRIERS}", *options, *pids],
             stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )
-        until("strace is attached", lambda: all(self.tracer(t) != "0" for t in threads))
+        until("strace is attached",
+              lambda: self.process.poll() or all(self.tracer(t) != "0" for t in threads))
+        if self.process.poll():
+            raise unittest.SkipTest(f"strace may not attach here: {self.process.stderr.read().strip()}")
 
     @staticmethod
     def tracer(thread):
