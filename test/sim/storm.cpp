@@ -443,6 +443,24 @@ void Publisher::send(const proto::Bytes& frame) {
   for (Subscriber* listener : listeners) listener->hear(frame);
 }
 
+// What happens again and again until `end`, after random pauses of `mean` on the average.
+struct Repeated {
+  World& world;
+  base::Duration mean;
+  base::MonoTime end;
+  std::function<void()> action;
+
+  void later() const {
+    const auto pause = 1 + world.below(static_cast<std::uint64_t>(2 * mean / 1us));
+    world.at(std::chrono::microseconds(pause), *this);
+  }
+  void operator()() const {
+    if (world.time() >= end) return;
+    action();
+    later();
+  }
+};
+
 }  // namespace
 
 Report run_storm(std::uint64_t seed) {
@@ -471,17 +489,8 @@ Report run_storm(std::uint64_t seed) {
       subscriber->drop = 0.001 + 0.05 * static_cast<double>(world.below(100)) / 100;
 
   const base::MonoTime storm_end = world.time() + 60s;
-  const auto during = [&](base::Duration mean, auto action) {
-    auto again = std::make_shared<std::function<void()>>();
-    *again = [&world, mean, action, storm_end, again] {
-      if (world.time() >= storm_end) return;
-      action();
-      world.at(
-          std::chrono::microseconds(1 + world.below(static_cast<std::uint64_t>(2 * mean / 1us))),
-          *again);
-    };
-    world.at(std::chrono::microseconds(1 + world.below(static_cast<std::uint64_t>(2 * mean / 1us))),
-             *again);
+  const auto during = [&](base::Duration mean, std::function<void()> action) {
+    Repeated{world, mean, storm_end, std::move(action)}.later();
   };
   const auto some_publisher = [&]() -> Publisher& {
     return *publishers[world.below(publishers.size())];
