@@ -13,8 +13,9 @@ import signal
 import subprocess
 import sys
 
-from mirroring import Mirroring, RandomTree
-from world import main, until
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "integration"))
+from mirroring import Mirroring, RandomTree  # noqa: E402
+from world import main, until  # noqa: E402
 
 SEED = int(os.environ.get("MIRRORBUS_SEED", "20261121"))
 # What makes something last, or gives it its name.

@@ -8,9 +8,8 @@ import subprocess
 import sys
 import unittest
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "fault"))
-from mirroring import Mirroring  # noqa: E402
-from world import end_agent, free_ports, main, make_key  # noqa: E402
+from mirroring import Mirroring
+from world import end_agent, free_ports, main, make_key
 
 NOBODY = 65534
 REAL = pathlib.Path("/usr/include/linux")

@@ -3,11 +3,8 @@ import os
 import pathlib
 import random
 import subprocess
-import sys
 
-HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "integration"))
-from world import World, until  # noqa: E402
+from world import World, until
 
 ORIGIN = """
 [content]
