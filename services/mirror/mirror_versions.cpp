@@ -65,7 +65,6 @@ void MirrorRole::on_update(const proto::Hash& stream, const proto::StreamName& n
 
 void MirrorRole::on_credential(const proto::Hash& stream, const proto::Credential& credential) {
   publishers_[stream] = credential.stream;
-  if (origin_ && *origin_ != stream) return;
   if (!settings_.origin.empty() && credential.stream.publisher != settings_.origin) return;
   if (state_ != TreeState::Starting || !busy_) ask_newest(stream);
 }

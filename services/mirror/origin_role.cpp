@@ -235,7 +235,7 @@ void OriginRole::tidy() {
                      log_.warning(
                          "giving unused space back: {}; tried again after the next version",
                          what_failed(more.error()));
-                   else if (*more)
+                   else if (*more && !tidy_.running())  // a new version puts the rest off
                      tidy();
                  });
 }
