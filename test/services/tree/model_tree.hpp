@@ -59,6 +59,7 @@ struct ModelTree {
   void move(const proto::Bytes& from, const proto::Bytes& to) {
     auto old = entries;
     remove(from);
+    remove(to);  // replaced, not merged into: a file of one may be a directory of the other
     for (auto& [path, entry] : old) {
       if (!proto::within(from, path)) continue;
       const proto::Bytes there = to + path.substr(from.size());
