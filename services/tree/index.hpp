@@ -1,5 +1,5 @@
-// The index of one tree on this machine, for origin and mirror alike: what the tree is (nodes), what
-// lstat said when that was known (stats), which versions there were.
+// The index of one tree on this machine, for origin and mirror alike: what the tree is (nodes),
+// what lstat said when that was known (stats), which versions there were.
 //
 // One row per directory: an ordinary update touches a handful of rows (0.05 s against 0.28 s with a
 // row per entry), and nothing per entry stays in memory between calls. Two layers:
@@ -7,7 +7,8 @@
 //   committed  the tree of the newest version
 //   pending    rows that differ from it: what a scan found, or what a mirror is applying
 //
-// SQLite in a file of its own. One thread at a time. Errors are std::system_error (sqlite category).
+// SQLite in a file of its own. One thread at a time. Errors are std::system_error (sqlite
+// category).
 #pragma once
 
 #include "proto/node.hpp"
@@ -18,7 +19,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 namespace mirrorbus::tree {
@@ -26,6 +26,9 @@ namespace mirrorbus::tree {
 using proto::ByteView;
 using proto::Bytes;
 using proto::Hash;
+
+class Garbage;
+class HardLinks;
 
 // Stands in a pending node for a child's id that is not known before seal_pending().
 inline const Hash kUnsealedId = Hash::from_bytes(Bytes(Hash::kSize, '\xff'));
@@ -91,12 +94,17 @@ class Index {
   std::optional<Bytes> setting(std::string_view key) const;
   void set_setting(std::string_view key, ByteView value);
 
+  // Parts of it, in its file and its batches.
+  HardLinks& hard_links();
+  const HardLinks& hard_links() const;
+  Garbage& garbage();
+
   // ---- the committed tree
   std::optional<DirectoryRow> directory(ByteView path) const;
   std::optional<RootRow> root() const;
   proto::TreeCounts counts() const;
-  // Directories in tree order, `under` and what lies below it. Stops when `visit` returns false. May
-  // be written to meanwhile; rows before the current one are then not seen again.
+  // Directories in tree order, `under` and what lies below it. Stops when `visit` returns false.
+  // May be written to meanwhile; rows before the current one are then not seen again.
   void each_directory(ByteView under, const std::function<bool(const DirectoryRow&)>& visit) const;
   // As above from `first` to `last` in tree order, both included, without the stats.
   struct NodeRow {
@@ -136,24 +144,14 @@ class Index {
   };
   Totals latest_totals() const;
 
-  // ---- hard links: files whose inode has, or may have, further paths in the tree (latest state)
-  void set_link(ByteView path, std::uint64_t dev, std::uint64_t ino);
-  void clear_link(ByteView path);
-  void move_links(std::uint64_t from_dev, std::uint64_t to_dev);
-  bool any_links() const;
-  std::vector<Bytes> links_of(std::uint64_t dev, std::uint64_t ino) const;  // in tree order
-  // The inodes (device, number) of `path` and of what lies below it, as far as they are linked.
-  std::vector<std::pair<std::uint64_t, std::uint64_t>> linked_inodes(ByteView path) const;
-  proto::LinksTable links() const;  // the inodes that have two paths or more
-
-  // ---- contents a scan found that had been held before: the committed tree may have them. Forgotten
-  // when the pending layer is committed or dropped.
+  // ---- contents a scan found that had been held before: the committed tree may have them.
+  // Forgotten when the pending layer is committed or dropped.
   void note_seen(const Hash& content);
   bool seen(const Hash& content) const;
 
   // ---- versions
-  // Makes the pending layer the committed tree and `version` the newest, in one commit. The nodes it
-  // replaces, `links` and `owners` (encoded tables) stay readable by id while retained.
+  // Makes the pending layer the committed tree and `version` the newest, in one commit. The nodes
+  // it replaces, `links` and `owners` (encoded tables) stay readable by id while retained.
   void commit_version(const StoredVersion& version, ByteView links, ByteView owners);
   std::optional<StoredVersion> newest() const;
   std::optional<StoredVersion> version(std::uint64_t number) const;
@@ -164,15 +162,6 @@ class Index {
   void forget_versions_below(std::uint64_t number);
   // A node, links or owners table, or tree root (by tree hash) of any version retained.
   std::optional<Bytes> blob(const Hash& id) const;
-
-  // ---- garbage: contents that no retained node names
-  // The nodes of all retained versions and of the pending layer, some more than once.
-  void each_retained_node(const std::function<void(ByteView node)>& visit) const;
-  // When this content was first found to be garbage: `now`, if it was not at the last look.
-  std::uint64_t garbage_since(const Hash& content, std::uint64_t now_ns);
-  void forget_garbage(const Hash& content);
-  // Ends a look: what it did not find is no garbage any more.
-  void forget_garbage_before(std::uint64_t now_ns);
 
   // Gives back to the filesystem what large changes have left unused.
   void shrink();

@@ -3,6 +3,8 @@
 #include "proto/tree_update.hpp"
 #include "services/tree/changes.hpp"
 #include "services/tree/file_reader.hpp"
+#include "services/tree/garbage.hpp"
+#include "services/tree/hard_links.hpp"
 #include "services/tree/owner_names.hpp"
 #include "services/tree/root_dir.hpp"
 #include "services/tree/spool.hpp"
@@ -121,7 +123,7 @@ OriginTree::Closing OriginTree::close_version(base::WallTime now, bool asked,
     return closing;
   }
   const auto before = index_.newest();
-  const Bytes links = proto::encode_links(index_.links());
+  const Bytes links = proto::encode_links(index_.hard_links().table());
   if (before && !index_.has_pending() && before->root.links == proto::sha256(links)) {
     closing.version = before;
     return closing;
@@ -299,7 +301,7 @@ bool OriginTree::tidy() {
 
 std::uint64_t OriginTree::collect_garbage(base::WallTime now, const WorkControl& control) {
   std::vector<std::uint64_t> reachable;
-  index_.each_retained_node([&](ByteView node) {
+  index_.garbage().each_retained_node([&](ByteView node) {
     proto::NodeReader reader(node);
     Entry entry;
     while (reader.next(entry))
@@ -311,17 +313,18 @@ std::uint64_t OriginTree::collect_garbage(base::WallTime now, const WorkControl&
 
   std::uint64_t dropped = 0;
   Index::Batch batch(index_);
+  Garbage& garbage = index_.garbage();
   const std::uint64_t ns = base::to_ns(now);
   const auto grace = static_cast<std::uint64_t>(settings_.gc_grace.count());
   store_.each([&](const Hash& hash) {
     control.check();
     if (std::ranges::binary_search(reachable, short_hash(hash))) return;
-    if (index_.garbage_since(hash, ns) + grace > ns) return;
+    if (garbage.since(hash, ns) + grace > ns) return;
     store_.drop(hash);
-    index_.forget_garbage(hash);
+    garbage.forget(hash);
     ++dropped;
   });
-  index_.forget_garbage_before(ns);
+  garbage.forget_before(ns);
   batch.commit();
   return dropped;
 }

@@ -87,7 +87,7 @@ bool Scanner::Run::find_linked() {
     if (!looked_at_.contains(directory)) found.insert(Bytes(directory));
   };
   for (const auto& [inode, count] : changed_links_) {
-    const auto names = index_.links_of(inode.first, inode.second);
+    const auto names = index_.hard_links().paths_of(inode);
     for (const Bytes& name : names) add(proto::parent_path(name));
     if (names.size() < count) missing.insert(inode);
   }

@@ -125,13 +125,14 @@ void Scanner::Run::note_links(const Work& work, std::size_t at) {
   if (work.entries[at].type == EntryType::Directory) return;
   const Bytes path = proto::join_path(work.path, work.entries[at].name);
   if (any_links_ && !full_)
-    for (const Inode& before : index_.linked_inodes(path)) changed_links_.try_emplace(before, 0);
+    for (const Inode& before : index_.hard_links().inodes_in(path))
+      changed_links_.try_emplace(before, 0);
   if (links > 1) {
-    index_.set_link(path, stat.dev, stat.ino);
+    index_.hard_links().set(path, {stat.dev, stat.ino});
     any_links_ = true;
     if (!full_) changed_links_[{stat.dev, stat.ino}] = links;
   } else if (any_links_ && work.old) {
-    index_.clear_link(path);
+    index_.hard_links().clear(path);
   }
 }
 

@@ -101,10 +101,10 @@ bool Scanner::Run::open_root() {
   if (known && known->stat.dev != now.dev && known->stat.same_but_device(now)) {
     // The same root with the same ctime: the filesystem was mounted under another number.
     old_device_ = known->stat.dev;
-    index_.move_links(known->stat.dev, now.dev);
+    index_.hard_links().move(known->stat.dev, now.dev);
     full_ = true;
   }
-  any_links_ = index_.any_links();
+  any_links_ = index_.hard_links().any();
   has_base_ = index_.root().has_value();
   now_ = fs_now();
   RootRow row;
@@ -227,7 +227,7 @@ bool Scanner::Run::as_it_was(const Item& item, const Entry& entry, const EntrySt
   if (!careful_ || entry.type != EntryType::File) return true;
   const std::uint64_t held = stat.flags & EntryStat::kHeld ? 1 : 0;
   const std::uint64_t others = item.st.st_nlink - held;
-  if (others > 1 && index_.links_of(now.dev, now.ino).size() < others) return false;
+  if (others > 1 && index_.hard_links().paths_of({now.dev, now.ino}).size() < others) return false;
   return held == 1 || s_.store_.kind() == StoreKind::None || s_.store_.has(entry.content);
 }
 
@@ -282,13 +282,14 @@ void Scanner::Run::look(const Target& target) {
 void Scanner::Run::was_removed(const Bytes& path, const Entry& entry, const EntryStat& stat) {
   // What was done through this name before it went shows under the others.
   if (any_links_ && !full_)
-    for (const Inode& inode : index_.linked_inodes(path)) changed_links_.try_emplace(inode, 0);
+    for (const Inode& inode : index_.hard_links().inodes_in(path))
+      changed_links_.try_emplace(inode, 0);
   if (entry.type == EntryType::Directory) {
     const std::uint64_t dev = old_device_ == stat.dev ? root_stat_.st_dev : stat.dev;
     removed_.emplace(Inode{dev, stat.ino}, path);
     index_.stage_removal(path);
   } else if (any_links_) {
-    index_.clear_link(path);
+    index_.hard_links().clear(path);
   }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "services/tree/dir_lister.hpp"
+#include "services/tree/hard_links.hpp"
 #include "services/tree/scan.hpp"
 
 #include <deque>
@@ -22,7 +23,7 @@ class Scanner::Run {
   ScanReport some(const std::vector<Bytes>& directories, const std::vector<Bytes>& trees);
 
  private:
-  using Inode = std::pair<std::uint64_t, std::uint64_t>;  // device, number
+  using Inode = HardLinks::Inode;
 
   // A directory to look at.
   struct Target {

@@ -1,6 +1,7 @@
 #include "services/tree/index.hpp"
 
 #include "proto/sha256.hpp"
+#include "services/tree/hard_links.hpp"
 #include "test/support/temp_dir.hpp"
 
 #include <catch2/catch.hpp>
@@ -57,7 +58,7 @@ StoredVersion version(Index& index, std::uint64_t number) {
   v.record.tree = proto::TreeId::from_bytes("0123456789abcdef");
   v.record.number = number;
   v.record.counts = index.latest_totals().counts;
-  v.root = {top.entry, proto::sha256(proto::encode_links(index.links())),
+  v.root = {top.entry, proto::sha256(proto::encode_links(index.hard_links().table())),
             proto::sha256(proto::encode_owners({}))};
   v.record.tree_hash = proto::tree_hash(v.root);
   v.body = "body " + std::to_string(number);
@@ -66,7 +67,7 @@ StoredVersion version(Index& index, std::uint64_t number) {
 
 void commit(Index& index, std::uint64_t number) {
   const StoredVersion v = version(index, number);
-  index.commit_version(v, proto::encode_links(index.links()), proto::encode_owners({}));
+  index.commit_version(v, proto::encode_links(index.hard_links().table()), proto::encode_owners({}));
 }
 
 std::vector<Bytes> paths(const Index& index, ByteView under = "") {
@@ -179,10 +180,10 @@ TEST_CASE("a removed directory takes its subtree along", "[index]") {
   const TempDir tmp;
   Index index(tmp / "index", {.durable = false});
   stage_first(index);
-  index.set_link("a/x", 1, 11);
-  index.set_link("f", 1, 11);
+  index.hard_links().set("a/x", {1, 11});
+  index.hard_links().set("f", {1, 11});
   commit(index, 1);
-  CHECK(index.links() == proto::LinksTable{{{"a/x", "f"}}});
+  CHECK(index.hard_links().table() == proto::LinksTable{{{"a/x", "f"}}});
 
   index.stage(row("a/new", {file("n", "n")}));
   index.stage_removal("a");
@@ -190,8 +191,8 @@ TEST_CASE("a removed directory takes its subtree along", "[index]") {
   CHECK_FALSE(index.latest("a"));
   CHECK_FALSE(index.latest("a/new"));
   CHECK(index.directory("a"));
-  CHECK(index.links_of(1, 11) == std::vector<Bytes>{"f"});
-  CHECK(index.links().groups.empty());
+  CHECK(index.hard_links().paths_of({1, 11}) == std::vector<Bytes>{"f"});
+  CHECK(index.hard_links().table().groups.empty());
   commit(index, 2);
   CHECK(paths(index) == std::vector<Bytes>{"", "a-b"});
   CHECK(index.counts() == proto::TreeCounts{2, 1, 1, 0, 3});

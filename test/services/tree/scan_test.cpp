@@ -1,5 +1,6 @@
 #include "services/tree/scan.hpp"
 
+#include "services/tree/hard_links.hpp"
 #include "services/tree/work_folder.hpp"
 #include "test/services/tree/disk_tree.hpp"
 #include "test/support/as_user.hpp"
@@ -61,12 +62,12 @@ struct Fixture {
   void commit() {
     const RootRow top = index->seal_pending().value();
     StoredVersion v;
-    v.root = {top.entry, proto::sha256(proto::encode_links(index->links())), proto::sha256("o")};
+    v.root = {top.entry, proto::sha256(proto::encode_links(index->hard_links().table())), proto::sha256("o")};
     v.record.tree = proto::TreeId::from_bytes("0123456789abcdef");
     v.record.number = ++number;
     v.record.tree_hash = proto::tree_hash(v.root);
     v.record.counts = index->latest_totals().counts;
-    index->commit_version(v, proto::encode_links(index->links()), "o");
+    index->commit_version(v, proto::encode_links(index->hard_links().table()), "o");
   }
   void check_equal() const {
     const DiskTree disk(root);
@@ -89,7 +90,7 @@ struct Fixture {
       CHECK((row->node == node));
     }
     CHECK(top->entry == disk.root);
-    CHECK(index->links() == disk.links);
+    CHECK(index->hard_links().table() == disk.links);
     CHECK(index->latest_totals().counts == disk.counts);
   }
   struct stat stat_of(const std::string& path) const {
@@ -258,12 +259,12 @@ TEST_CASE("hard links come and go", "[scan]") {
   f.write("b/other", "other");
   f.all();
   f.commit();
-  CHECK(f.index->links().groups.empty());
+  CHECK(f.index->hard_links().table().groups.empty());
 
   // Only the directory of the new name is told of.
   std::filesystem::create_hard_link(f.at("a/x"), f.at("b/y"));
   f.some({"b"});
-  CHECK(f.index->links() == proto::LinksTable{{{"a/x", "b/y"}}});
+  CHECK(f.index->hard_links().table() == proto::LinksTable{{{"a/x", "b/y"}}});
   f.check_equal();
   f.commit();
 
@@ -282,7 +283,7 @@ TEST_CASE("hard links come and go", "[scan]") {
   f.write("b/.new", "content");
   std::filesystem::rename(f.at("b/.new"), f.at("b/z"));
   f.some({"b"});
-  CHECK(f.index->links().groups.empty());
+  CHECK(f.index->hard_links().table().groups.empty());
   f.check_equal();
   f.commit();
   f.all();
@@ -291,7 +292,7 @@ TEST_CASE("hard links come and go", "[scan]") {
   // A link from outside the tree is not a link in it, but somebody may write through it.
   std::filesystem::create_hard_link(f.at("b/other"), f.tmp / "outside");
   f.all();
-  CHECK(f.index->links().groups.empty());
+  CHECK(f.index->hard_links().table().groups.empty());
   f.check_equal();
   f.commit();
   f.all();
@@ -472,7 +473,7 @@ TEST_CASE("a filesystem under another device number is not read again", "[scan]"
   f.commit();
   // As if the index had been written when the device was another one.
   const std::uint64_t dev = f.index->root()->stat.dev, other = dev + 77;
-  f.index->move_links(dev, other);
+  f.index->hard_links().move(dev, other);
   for (const Bytes path : {"", "a"}) {
     auto row = *f.index->directory(path);
     for (auto& stat : row.stats) stat.dev = other;
