@@ -12,18 +12,19 @@ import sys
 
 ALL_PASSED = re.compile(r"^All tests passed \([\d]+ assertions? in (\d+) test cases?\)", re.M)
 SOME_FAILED = re.compile(r"^test cases: +\d+(?: \| +(\d+) passed)?(?: \| +(\d+) failed)?", re.M)
-UNITTEST = re.compile(r"^Ran (\d+) tests? in .*\n\n(?:OK|FAILED \((.*)\))", re.M)
+UNITTEST = re.compile(r"^Ran (\d+) tests? in .*\n\n(?:OK|FAILED)(?: \((.*)\))?", re.M)
 
 
 def cases(output):
-    """(passed, failed) as Catch2 or unittest report them, or None."""
+    """(passed, failed, skipped) as Catch2 or unittest report them, or None."""
     if found := ALL_PASSED.search(output):
-        return int(found[1]), 0
+        return int(found[1]), 0, 0
     if found := SOME_FAILED.search(output):
-        return int(found[1] or 0), int(found[2] or 0)
+        return int(found[1] or 0), int(found[2] or 0), 0
     if found := UNITTEST.search(output):
         failed = sum(map(int, re.findall(r"(?:failures|errors)=(\d+)", found[2] or "")))
-        return int(found[1]) - failed, failed
+        skipped = sum(map(int, re.findall(r"skipped=(\d+)", found[2] or "")))
+        return int(found[1]) - failed - skipped, failed, skipped
     return None
 
 
@@ -32,8 +33,8 @@ def count(test):
     if test["result"] == "SKIP":
         return 0, 0, 1
     good = test["result"] in ("OK", "EXPECTEDFAIL")
-    passed, failed = cases(test.get("stdout", "") + test.get("stderr", "")) or (int(good), 0)
-    return passed, failed if good or failed else 1, 0
+    passed, failed, skipped = cases(test.get("stdout", "") + test.get("stderr", "")) or (int(good), 0, 0)
+    return passed, failed if good or failed else 1, skipped
 
 
 def main(logs):
@@ -54,7 +55,7 @@ def main(logs):
             if bad:
                 print(f"failed: {test['name']} ({test['result']}), {log}")
             if skipped:
-                print(f"skipped: {test['name']}, {log}")
+                print(f"skipped: {skipped} of {test['name']}, {log}")
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
 
