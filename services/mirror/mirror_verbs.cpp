@@ -63,7 +63,7 @@ void MirrorRole::verify(bool repair, peer::ControlReply reply) {
   worker_.submit(
       [this, repair] {
         using State = tree::SyncResult::State;
-        const auto found = engine_->tree.verify(control());
+        const auto found = engine_->tree.verify();
         proto::Array paths;
         for (const auto& difference : found.differences)
           paths.push_back(proto::Map{{"path", proto::path_value(difference.path)},

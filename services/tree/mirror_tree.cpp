@@ -1,6 +1,8 @@
 #include "services/tree/mirror_tree.hpp"
 
+#include "services/tree/mirror_state.hpp"
 #include "services/tree/sync_run.hpp"
+#include "services/tree/verify_run.hpp"
 
 #include <stdexcept>
 
@@ -17,28 +19,29 @@ std::optional<StoredVersion> MirrorTree::committed() const {
 }
 
 std::vector<MissingItem> MirrorTree::missing() const {
-  return SyncRun::missing(index_);
+  return MirrorState(index_).missing();
 }
 
 SyncResult MirrorTree::bring_to(const std::vector<TargetVersion>& versions, ContentSource& source,
                                 const WorkControl& control,
                                 const std::optional<Refusal>& accepted) {
-  return SyncRun(settings_, index_, control).bring_to(versions, source, accepted, false);
+  return SyncRun(settings_, index_, versions, source, control).bring_to(accepted, false);
 }
 
-VerifyResult MirrorTree::verify(const WorkControl& control) {
-  return SyncRun(settings_, index_, control).verify();
+VerifyResult MirrorTree::verify() {
+  return VerifyRun(settings_, index_).verify();
 }
 
 SyncResult MirrorTree::repair(ContentSource& source, const WorkControl& control) {
   const auto version = committed();
   if (!version) throw std::runtime_error("nothing is committed yet: there is nothing to repair");
-  TargetVersion self;
+  std::vector<TargetVersion> versions(1);
+  TargetVersion& self = versions.front();
   self.update.record = version->record;
   self.update.pack = version->pack;
   self.body = version->body;
   self.sealed = version->sealed;
-  return SyncRun(settings_, index_, control).bring_to({self}, source, {}, true);
+  return SyncRun(settings_, index_, versions, source, control).bring_to({}, true);
 }
 
 }  // namespace mirrorbus::tree

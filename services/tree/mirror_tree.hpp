@@ -75,8 +75,7 @@ struct SyncResult {
   std::uint64_t version = 0;  // committed now
   proto::Hash tree_hash;
   std::uint64_t bytes_received = 0;
-  std::chrono::duration<double> fetching{}, staging{}, applying{}, checking{}, committing{},
-      total{};
+  std::chrono::duration<double> fetching{}, staging{}, applying{}, checking{}, committing{};
   Fidelity fidelity;
   std::optional<Refusal> refusal;
   std::vector<MissingItem> missing;
@@ -116,13 +115,12 @@ class MirrorTree {
   SyncResult bring_to(const std::vector<TargetVersion>& versions, ContentSource& source,
                       const WorkControl& control, const std::optional<Refusal>& accepted = {});
 
-  // Reads the whole tree and compares it with the committed version.
-  VerifyResult verify(const WorkControl& control);
+  // Reads the whole tree and compares it with the committed version. Not to be cancelled.
+  VerifyResult verify();
   // The same, and mends what it finds.
   SyncResult repair(ContentSource& source, const WorkControl& control);
 
  private:
-  class Run;
   MirrorSettings settings_;
   Index& index_;
 };

@@ -63,7 +63,7 @@ class Mirror {
   tree::SyncResult sync(const std::optional<tree::Refusal>& accepted = {}) {
     return tree::MirrorTree(settings, index()).bring_to(versions_, source, control, accepted);
   }
-  tree::VerifyResult verify() { return tree::MirrorTree(settings, index()).verify(control); }
+  tree::VerifyResult verify() { return tree::MirrorTree(settings, index()).verify(); }
   tree::SyncResult repair() { return tree::MirrorTree(settings, index()).repair(source, control); }
   std::string differences() const { return oracle(a(), b()); }
   // Puts a file into the origin's tree.

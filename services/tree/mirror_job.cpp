@@ -1,0 +1,99 @@
+#include "services/tree/mirror_job.hpp"
+
+#include "proto/tree_path.hpp"
+
+#include <fmt/format.h>
+
+#include <stdexcept>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+namespace mirrorbus::tree {
+
+namespace {
+
+base::Fd open_work(const std::string& path) {
+  base::Fd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd) base::throw_errno("open work folder " + path);
+  return fd;
+}
+
+}  // namespace
+
+MirrorJob::MirrorJob(const MirrorSettings& settings_in, Index& index_in)
+    : settings(settings_in),
+      index(index_in),
+      state(index),
+      ops(settings.probe),
+      work(open_work(settings.work)),
+      cache(work.get(), "blobs"),
+      target(index, cache),
+      place(settings, index, state, ops, work.get()),
+      committed(index.newest()) {}
+
+std::string MirrorJob::policy_name() const {
+  const auto& m = settings.metadata;
+  return fmt::format("{} {} {}", static_cast<int>(m.owner), m.devices, bool(m.set_xattrs));
+}
+
+bool MirrorJob::policy_changed() const {
+  const auto policy = state.policy();
+  return policy && *policy != policy_name();
+}
+
+Comparison::Comparison(MirrorJob& job, const proto::VersionRecord& to, LiveTree::Trust trust,
+                       LocalEdits& edits)
+    : job_(job),
+      to_(to),
+      edits_(edits),
+      last_(job.settings.last),
+      policy_(job.settings.metadata, job.target.owners()) {
+  // What was left by applies of several versions looks like anybody's work.
+  const bool others = job.state.applying_others(to.tree_hash);
+  live_ = std::make_unique<LiveTree>(job.index, job.place.root(), job.ops, policy_, trust,
+                                     job.work.get(), others ? nullptr : &edits);
+  if (job.place.looks_changed()) live_->look_into({});
+  for (const MissingItem& item : job.state.missing())
+    live_->look_into(proto::parent_path(item.path));
+}
+
+std::unique_ptr<LiveTree> Comparison::blank_live() {
+  return std::make_unique<LiveTree>(job_.index, job_.place.root(), job_.ops, policy_,
+                                    LiveTree::Trust::Nothing, job_.work.get(), &edits_);
+}
+
+bool Comparison::everything() const {
+  if (job_.policy_changed()) return true;
+  return job_.settings.metadata.owner == OwnerMode::Name && job_.committed &&
+         job_.committed->root.owners != job_.target.root().owners;
+}
+
+proto::LinksTable Comparison::old_links() const {
+  if (!job_.committed) return {};
+  const auto bytes = job_.index.blob(job_.committed->root.links);
+  auto links = bytes ? proto::decode_links(*bytes) : proto::refuse(proto::Reject::BadHash);
+  if (!links) throw std::runtime_error("the index has lost the links table");
+  return std::move(*links);
+}
+
+proto::Decoded<Plan> Comparison::plan(std::function<bool(const Hash&)> offered) {
+  const proto::LinksTable old_links = this->old_links();
+  PlanInput input{*live_,
+                  job_.place.entry(),
+                  job_.place.known_stat(),
+                  job_.target,
+                  job_.target.root(),
+                  to_.counts.entries,
+                  old_links,
+                  job_.target.links(),
+                  policy_,
+                  {},
+                  std::move(offered),
+                  everything(),
+                  ::geteuid() == 0};
+  if (!last_.empty()) input.last = [this](ByteView path) { return last_.match(path); };
+  return make_plan(input);
+}
+
+}  // namespace mirrorbus::tree

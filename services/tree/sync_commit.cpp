@@ -1,0 +1,106 @@
+#include "services/tree/sync_commit.hpp"
+
+#include "proto/tree_path.hpp"
+
+#include <sys/stat.h>
+
+namespace mirrorbus::tree {
+
+using proto::Entry;
+using proto::EntryType;
+
+SyncCommit::SyncCommit(MirrorJob& job, Comparison& comparison)
+    : job_(job), comparison_(comparison), batch_(job.index) {
+  job_.index.drop_pending();
+}
+
+void SyncCommit::take_out(const Plan& plan) {
+  for (const Plan::Directory& dir : plan.dirs)
+    if (!dir.stays() && !dir.source_only && plan.dirs[dir.parent].stays()) remove(dir.path);
+}
+
+void SyncCommit::put(const Plan::Directory& dir, const DirectoryRow& row) {
+  // The plan went by what is on disk, which the index may have known nothing of.
+  if (comparison_.live().differs(row.path) || !dir.exists) remove_what_is_not_in(row);
+  job_.index.stage(row);
+}
+
+// Directories that the index has below and the target has not.
+void SyncCommit::remove_what_is_not_in(const DirectoryRow& row) {
+  const auto was = job_.index.directory(row.path);
+  if (!was) return;
+  proto::NodeReader olds(was->node);
+  Entry old;
+  while (olds.next(old)) {
+    if (old.type != EntryType::Directory) continue;
+    proto::NodeReader news(row.node);
+    Entry now;
+    bool stays = false;
+    while (!stays && news.next(now) && now.name <= old.name)
+      stays = now.name == old.name && now.type == EntryType::Directory;
+    if (!stays) remove(proto::join_path(row.path, old.name));
+  }
+}
+
+void SyncCommit::remove(const Bytes& path) {
+  job_.index.each_directory(path, [&](const DirectoryRow& row) {
+    proto::NodeReader reader(row.node);
+    Entry entry;
+    while (reader.next(entry)) comparison_.policy().count(entry, left_out_of_removed_);
+    return true;
+  });
+  job_.index.stage_removal(path);
+}
+
+void SyncCommit::each_stats(
+    const std::function<void(ByteView path, const std::vector<EntryStat>&)>& visit) const {
+  job_.index.each_directory({}, [&](const DirectoryRow& row) {
+    if (!job_.index.pending(row.path)) visit(row.path, row.stats);
+    return true;
+  });
+  job_.index.each_pending(Index::Order::Forward, [&](const PendingRow& pending) {
+    if (!pending.removed) visit(pending.row.path, pending.row.stats);
+    return true;
+  });
+}
+
+// By differences, unless all of it was gone through.
+Fidelity SyncCommit::fidelity(const Checker& checker) const {
+  Fidelity sum = checker.left_out();
+  if (job_.committed && !comparison_.everything()) {
+    const Fidelity known = job_.state.fidelity();
+    const Fidelity& before = checker.left_out_before();
+    const Fidelity& removed = left_out_of_removed_;
+    sum.owners += known.owners - before.owners - removed.owners;
+    sum.devices += known.devices - before.devices - removed.devices;
+    sum.xattrs += known.xattrs - before.xattrs - removed.xattrs;
+    sum.limits += known.limits - before.limits - removed.limits;
+  }
+  sum.limits += checker.limits();
+  return sum;
+}
+
+void SyncCommit::commit(const TargetVersion& to, const Checker& checker,
+                        const std::vector<MissingItem>& missing) {
+  const TargetTree& target = job_.target;
+  if (job_.place.is_first()) job_.place.move_first(target.root().entry.mode);
+  const int root = job_.place.root().fd();
+  struct stat st;
+  if (::fstat(root, &st) != 0) base::throw_errno("stat the tree's root");
+  job_.index.stage_root({target.root().entry, EntryStat::of(st)});
+  job_.state.commit({to.update.record.tree, RootIdentity::of(root), fidelity(checker),
+                     job_.policy_name(), missing});
+
+  StoredVersion version;
+  version.record = to.update.record;
+  version.root = target.root();
+  version.pack = to.update.pack;
+  version.body = to.body;
+  version.sealed = to.sealed;
+  version.announced = true;
+  version.incomplete = !missing.empty();
+  job_.index.commit_version(version, target.links_bytes(), target.owners_bytes());
+  batch_.commit();
+}
+
+}  // namespace mirrorbus::tree

@@ -1,0 +1,25 @@
+// One verify() of a MirrorTree: a plan to the version that is committed already, made without
+// believing any lstat. What it would do is what is wrong. Internal.
+#pragma once
+
+#include "services/tree/mirror_job.hpp"
+
+namespace mirrorbus::tree {
+
+class VerifyRun {
+ public:
+  VerifyRun(const MirrorSettings& settings, Index& index);
+  VerifyResult verify();
+
+ private:
+  void set_target();
+  void differs(Bytes path, std::string what);
+  void all(const Plan& plan, LiveTree& live, const std::vector<Plan::Op>& ops,
+           const std::string& what);
+  void compare(const Plan& plan, LiveTree& live);
+
+  MirrorJob job_;
+  VerifyResult result_;
+};
+
+}  // namespace mirrorbus::tree
