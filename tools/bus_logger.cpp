@@ -1,5 +1,6 @@
 // bus-logger: publishes from a shell, through a relay. Ends with 0 only when every event is
 // durable.
+#include "bus/base/command_line.hpp"
 #include "bus/net/zmq_blocking.hpp"
 #include "bus/trust/session_key.hpp"
 #include "proto/limits.hpp"
@@ -14,7 +15,6 @@
 #include <optional>
 #include <thread>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <pwd.h>
 #include <unistd.h>
@@ -25,7 +25,7 @@ namespace {
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
-constexpr std::size_t kWindow = 256;  // submissions under way
+constexpr std::size_t kWindow = 256;   // submissions under way
 constexpr base::Duration kAgain = 1s;  // an unanswered one is sent again: the relay knows repeats
 
 struct Options {
@@ -143,31 +143,26 @@ class Sender {
 
 int bus_logger(int argc, char** argv) {
   Options options;
-  CLI::App app(
+  base::CommandLine line(
+      "bus-logger",
       "Publishes events from a shell through a relay: --message, else each line of standard "
-      "input. Exit code 0 only when every event is durable there.",
-      "bus-logger");
-  app.add_option("--config", options.config, "a daemon's or tool's configuration file")
-      ->check(CLI::ExistingFile);
-  app.add_option("--relay", options.relay,
-                 "the relay's submit endpoint, e.g. ipc:///run/mirrorbus/submit");
-  app.add_option("--token-file", options.token_file,
-                 "show the relay the token on this file's first line");
-  app.add_option("--prefix", options.prefix, "topic prefix, e.g. org.example");
-  app.add_option("--environment", options.environment, "dev, stg or production");
-  app.add_option("--service", options.service, "topic segment of the sending service")
-      ->capture_default_str();
-  app.add_option("--topic", options.topic, "the rest of the topic: OBJECT.EVENT")
-      ->capture_default_str();
-  auto* message = app.add_option("--message", options.message, "publish this text as one event");
-  app.add_flag("--json-input", options.json_input,
-               "each line is a JSON object and becomes the body")
-      ->excludes(message);
-  app.add_flag("--json", options.json, "print one JSON object per acknowledged event");
-  app.add_option("--timeout", options.timeout_s, "seconds to wait for an acknowledgement")
-      ->capture_default_str();
-  int exit_code = 0;
-  if (!parse_options(app, argc, argv, exit_code)) return exit_code;
+      "input. Exit code 0 only when every event is durable there.");
+  line.option("--config", options.config, "a daemon's or tool's configuration file")
+      .existing_file();
+  line.option("--relay", options.relay,
+              "the relay's submit endpoint, e.g. ipc:///run/mirrorbus/submit");
+  line.option("--token-file", options.token_file,
+              "show the relay the token on this file's first line");
+  line.option("--prefix", options.prefix, "topic prefix, e.g. org.example");
+  line.option("--environment", options.environment, "dev, stg or production");
+  line.option("--service", options.service, "topic segment of the sending service");
+  line.option("--topic", options.topic, "the rest of the topic: OBJECT.EVENT");
+  const auto message = line.option("--message", options.message, "publish this text as one event");
+  line.flag("--json-input", options.json_input, "each line is a JSON object and becomes the body")
+      .excludes(message);
+  line.flag("--json", options.json, "print one JSON object per acknowledged event");
+  line.option("--timeout", options.timeout_s, "seconds to wait for an acknowledgement");
+  if (const auto exit_code = line.parse(argc, argv)) return *exit_code;
 
   const ToolConfig config = load_tool_config(options.config);
   const std::string relay = options.relay.empty() ? config.relay : options.relay;

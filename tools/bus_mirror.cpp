@@ -1,10 +1,10 @@
 // bus-mirror: operates the trees of a bus-mirrord through its control socket.
+#include "bus/base/command_line.hpp"
 #include "bus/peer/control_socket.hpp"
 #include "tools/tool_config.hpp"
 
 #include <algorithm>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 
 namespace mirrorbus::tools {
@@ -102,39 +102,35 @@ int print_verify(const proto::Value& answer) {
 
 int bus_mirror(int argc, char** argv) {
   Options options;
-  CLI::App app("Shows and steers the trees of a bus-mirrord.", "bus-mirror");
-  app.add_option("--config", options.config, "the daemon's configuration file")
-      ->required()
-      ->check(CLI::ExistingFile);
-  app.add_flag("--json", options.json, "print JSON");
-  app.add_option("--timeout", options.timeout_s, "seconds to wait for the answer")
-      ->capture_default_str();
-  app.require_subcommand(1);
-  app.fallthrough();
+  base::CommandLine line("bus-mirror", "Shows and steers the trees of a bus-mirrord.");
+  line.option("--config", options.config, "the daemon's configuration file")
+      .required()
+      .existing_file();
+  line.flag("--json", options.json, "print JSON");
+  line.option("--timeout", options.timeout_s, "seconds to wait for the answer");
   const auto verb = [&](const char* name, const char* about) {
-    CLI::App* sub = app.add_subcommand(name, about);
-    sub->add_option("tree", options.tree, "name of the tree")->required();
+    base::CommandOptions sub = line.subcommand(name, about);
+    sub.option("tree", options.tree, "name of the tree").required();
     return sub;
   };
-  app.add_subcommand("status", "every tree, worst first");
+  line.subcommand("status", "every tree, worst first");
   verb("publish", "an origin: take what is there now as a version, and wait until it is durable");
   verb("wait", "wait until a version is committed")
-      ->add_option("--version", options.version, "the version")
-      ->required();
+      .option("--version", options.version, "the version")
+      .required();
   verb("versions", "the versions that are known here");
   verb("verify", "read the whole tree and compare it with the signed version; exit 1 if it differs")
-      ->add_flag("--repair", options.repair, "and mend what differs");
+      .flag("--repair", options.repair, "and mend what differs");
   verb("sync", "a mirror: look for the newest version now, and wait for it");
   verb("pause", "stop following (mirror) or publishing (origin) until resumed");
   verb("resume", "go on");
   verb("accept", "a mirror: take exactly the version that was refused and shown");
-  int exit_code = 0;
-  if (!parse_options(app, argc, argv, exit_code)) return exit_code;
+  if (const auto exit_code = line.parse(argc, argv)) return *exit_code;
 
   const ToolConfig config = load_tool_config(options.config);
   if (config.settings.bus.state.empty())
     throw std::runtime_error(options.config + ": [bus] state is needed to find the daemon");
-  const std::string name = app.get_subcommands().front()->get_name();
+  const std::string name = line.given_subcommand();
   proto::Map request{{"verb", name}};
   if (!options.tree.empty()) request.emplace_back("tree", options.tree);
   if (options.version > 0) request.emplace_back("version", options.version);

@@ -1,4 +1,5 @@
 // bus-tail: prints events as they come, verified, in order, with gaps named.
+#include "bus/base/command_line.hpp"
 #include "bus/base/fd.hpp"
 #include "bus/base/signals.hpp"
 #include "bus/net/zmq_blocking.hpp"
@@ -14,7 +15,6 @@
 #include <csignal>
 #include <ctime>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <unistd.h>
 
@@ -110,8 +110,7 @@ class Printer {
       say("{} {}\n  from {} seq {} {}\n", utc(time_ns), topic, publisher, seq,
           verified ? "signed by " + signer : "NOT VERIFIED");
       if (const proto::Map* map = body.as_map())
-        for (const auto& [key, value] : *map)
-          say("  {}: {}\n", key, proto::to_json(value));
+        for (const auto& [key, value] : *map) say("  {}: {}\n", key, proto::to_json(value));
     } else {
       say("{} {} {}:{} {}{}\n", utc(time_ns).substr(0, 19), topic, publisher, seq,
           proto::to_json(body), verified ? "" : " (not verified)");
@@ -205,30 +204,28 @@ int tail_unverified(const Options& options, const std::vector<proto::TopicPatter
 
 int bus_tail(int argc, char** argv) {
   Options options;
-  CLI::App app("Prints the events of a bus as they come: verified, in order, gaps named.",
-               "bus-tail");
-  app.add_option("--config", options.config, "a daemon's or tool's configuration file")
-      ->check(CLI::ExistingFile);
-  app.add_option("--domain", options.domains, "find publishers through SRV records of this domain");
-  app.add_option("--endpoint", options.endpoints, "connect to this publisher, tcp://ADDRESS:PORT");
-  app.add_option("--keyring", options.keyring, "GnuPG home with the public keys to trust")
-      ->check(CLI::ExistingDirectory);
-  app.add_option("--topic", options.topics,
-                 "only topics matching this pattern (* one word, ** any number)");
-  app.add_option("--exclude", options.exclude, "leave out topics matching this pattern");
-  app.add_option("--since", options.since,
-                 "now, start, a time (UTC), PUBLISHER:SEQ or PUBLISHER:EPOCH:SEQ")
-      ->capture_default_str();
-  app.add_option("--cursor", options.cursor, "go on where this file says, and keep it up to date");
-  app.add_option("--count", options.count, "end after this many events");
-  app.add_option("--timeout", options.timeout_s,
-                 "end after this many seconds; 1 if --count was not reached");
-  app.add_flag("--json", options.json, "one JSON object per line");
-  app.add_flag("--pretty", options.pretty, "several lines per event");
-  app.add_flag("--no-verify", options.no_verify, "print unverified frames, as they come");
-  app.add_flag("--verbose", options.verbose, "say on stderr what is going on");
-  int exit_code = 0;
-  if (!parse_options(app, argc, argv, exit_code)) return exit_code;
+  base::CommandLine line(
+      "bus-tail", "Prints the events of a bus as they come: verified, in order, gaps named.");
+  line.option("--config", options.config, "a daemon's or tool's configuration file")
+      .existing_file();
+  line.option("--domain", options.domains, "find publishers through SRV records of this domain");
+  line.option("--endpoint", options.endpoints, "connect to this publisher, tcp://ADDRESS:PORT");
+  line.option("--keyring", options.keyring, "GnuPG home with the public keys to trust")
+      .existing_directory();
+  line.option("--topic", options.topics,
+              "only topics matching this pattern (* one word, ** any number)");
+  line.option("--exclude", options.exclude, "leave out topics matching this pattern");
+  line.option("--since", options.since,
+              "now, start, a time (UTC), PUBLISHER:SEQ or PUBLISHER:EPOCH:SEQ");
+  line.option("--cursor", options.cursor, "go on where this file says, and keep it up to date");
+  line.option("--count", options.count, "end after this many events");
+  line.option("--timeout", options.timeout_s,
+              "end after this many seconds; 1 if --count was not reached");
+  line.flag("--json", options.json, "one JSON object per line");
+  line.flag("--pretty", options.pretty, "several lines per event");
+  line.flag("--no-verify", options.no_verify, "print unverified frames, as they come");
+  line.flag("--verbose", options.verbose, "say on stderr what is going on");
+  if (const auto exit_code = line.parse(argc, argv)) return *exit_code;
 
   const auto since = parse_since(options.since);
   if (!since) {

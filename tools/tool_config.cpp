@@ -7,7 +7,6 @@
 #include <cstdlib>
 #include <exception>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 
 namespace mirrorbus::tools {
@@ -31,21 +30,6 @@ int run_tool(const char* name, int (*tool)(int, char**), int argc, char** argv) 
     fmt::print(stderr, "{}: unknown failure\n", name);
   }
   return EXIT_FAILURE;
-}
-
-bool parse_options(CLI::App& app, int argc, char** argv, int& exit_code) {
-  app.set_version_flag("--version", MIRRORBUS_VERSION);
-  app.failure_message([](const CLI::App* failed, const CLI::Error& error) {
-    return fmt::format("{}: {}\nTry '{} --help'.\n", failed->get_name(), error.what(),
-                       failed->get_name());
-  });
-  try {
-    app.parse(argc, argv);
-    return true;
-  } catch (const CLI::ParseError& error) {
-    exit_code = app.exit(error) == 0 ? 0 : 2;
-    return false;
-  }
 }
 
 }  // namespace mirrorbus::tools

@@ -1,5 +1,6 @@
 #include "bus/peer/daemon.hpp"
 
+#include "bus/base/command_line.hpp"
 #include "bus/base/signals.hpp"
 #include "bus/base/version.hpp"
 #include "bus/peer/loop_watch.hpp"
@@ -11,7 +12,6 @@
 #include <fmt/core.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
-#include <CLI/CLI.hpp>
 
 namespace mirrorbus::peer {
 namespace {
@@ -26,15 +26,10 @@ struct Arguments {
 // The arguments, or the exit code if there is nothing more to do.
 std::variant<Arguments, int> parse_command_line(int argc, char** argv, const DaemonInfo& info) {
   Arguments arguments;
-  CLI::App app(info.about, info.name);
-  app.add_option("--config", arguments.config, "Configuration file")->required()->type_name("FILE");
-  app.add_flag("--check-config", arguments.check_config, "Read the configuration and exit");
-  app.set_version_flag("--version", fmt::format("{} {}", info.name, base::version()));
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
-  }
+  base::CommandLine line(info.name, info.about);
+  line.option("--config", arguments.config, "configuration file").required();
+  line.flag("--check-config", arguments.check_config, "read the configuration and exit");
+  if (const auto exit_code = line.parse(argc, argv)) return *exit_code;
   return arguments;
 }
 

@@ -22,18 +22,18 @@ bool speaks_of(const Rule& rule, const proto::StreamName& stream) {
 }  // namespace
 
 std::optional<KeyName> KeyName::parse(std::string_view text) {
-  KeyName key;
+  std::optional<KeyName> key(std::in_place);
   if (text.starts_with("openpgp:")) {
     text.remove_prefix(8);
   } else if (text.starts_with("x509:")) {
-    key.scheme = proto::Scheme::X509;
+    key->scheme = proto::Scheme::X509;
     text.remove_prefix(5);
   }
   std::string digits;
   std::ranges::copy_if(text, std::back_inserter(digits), [](char c) { return c != ' '; });
-  if (!proto::from_hex(digits, key.fingerprint)) return std::nullopt;
-  const std::size_t size = key.fingerprint.size();
-  if (size != 32 && !(size == 20 && key.scheme == proto::Scheme::OpenPgp)) return std::nullopt;
+  if (!proto::from_hex(digits, key->fingerprint)) return std::nullopt;
+  const std::size_t size = key->fingerprint.size();
+  if (size != 32 && !(size == 20 && key->scheme == proto::Scheme::OpenPgp)) return std::nullopt;
   return key;
 }
 

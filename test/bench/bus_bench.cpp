@@ -3,6 +3,7 @@
 //   bus-bench [--events N] [--window W] [--rate R] …    prints a table; see docs/performance.md
 //
 // The publisher and the subscriber are the real ones, each on a loop and a thread of its own.
+#include "bus/base/command_line.hpp"
 #include "bus/net/zmq_handle.hpp"
 #include "bus/peer/publisher.hpp"
 #include "bus/peer/subscriber.hpp"
@@ -12,7 +13,6 @@
 #include <filesystem>
 #include <thread>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <sys/resource.h>
 
@@ -54,7 +54,9 @@ proto::Bytes body_of(std::size_t size) {
   const std::uint64_t time = now_ns();
   for (int shift = 56; shift >= 0; shift -= 8) body += static_cast<char>(time >> shift);
   const std::size_t rest = size > body.size() + 5 ? size - body.size() - 5 : 0;
-  body += "\xa1" "d\xc5";
+  body +=
+      "\xa1"
+      "d\xc5";
   body += static_cast<char>(rest >> 8);
   body += static_cast<char>(rest);
   body.append(rest, 'x');
@@ -271,14 +273,13 @@ void row(const char* what, std::size_t size, const Result& r, bool paced, const 
 
 int run(int argc, char** argv) {
   Options options;
-  CLI::App app("Publish to verified delivery, bare libzmq beside it.", "bus-bench");
-  app.add_option("--events", options.events, "per throughput run")->capture_default_str();
-  app.add_option("--window", options.window, "events in flight")->capture_default_str();
-  app.add_option("--rate", options.rate, "events a second of the paced runs")
-      ->capture_default_str();
-  app.add_option("--seconds", options.seconds, "length of a paced run")->capture_default_str();
-  app.add_option("--state", options.state, "where the journal is put")->capture_default_str();
-  CLI11_PARSE(app, argc, argv);
+  base::CommandLine line("bus-bench", "Publish to verified delivery, bare libzmq beside it.");
+  line.option("--events", options.events, "per throughput run");
+  line.option("--window", options.window, "events in flight");
+  line.option("--rate", options.rate, "events a second of the paced runs");
+  line.option("--seconds", options.seconds, "length of a paced run");
+  line.option("--state", options.state, "where the journal is put");
+  if (const auto exit_code = line.parse(argc, argv)) return *exit_code;
   for (const std::size_t size : {std::size_t{64}, std::size_t{512}}) {
     const Result alone = bare(options, size, false);
     row("bare libzmq, lossless window", size, alone, false, alone);
