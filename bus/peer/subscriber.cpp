@@ -298,14 +298,14 @@ void Subscriber::watch_keyring() {
   if (stamp == keyring_stamp_) return;
   keyring_stamp_ = std::move(stamp);
   log_.notice("the keyring in {} has changed; checking all credentials again", trust_.home);
-  core_.set_policy(policy_from(trust_), loop_.now());
+  core_.set_policy(policy_from(trust_));
 }
 
 void Subscriber::set_trust(const TrustSettings& trust) {
   trust::Policy policy = policy_from(trust);  // throws before anything has changed
   trust_ = trust;
   keyring_stamp_ = stamp_of(trust_.home);
-  core_.set_policy(std::move(policy), loop_.now());
+  core_.set_policy(std::move(policy));
 }
 
 void Subscriber::export_counts() {

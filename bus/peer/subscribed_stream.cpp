@@ -1,0 +1,105 @@
+#include "bus/peer/subscribed_stream.hpp"
+
+#include <algorithm>
+
+namespace mirrorbus::peer {
+namespace {
+
+constexpr std::size_t kRemembered = 64;  // headers, and ends of epochs
+constexpr base::Duration kFirstBackoff = std::chrono::milliseconds(50);
+constexpr base::Duration kMaxBackoff = std::chrono::seconds(5);
+
+}  // namespace
+
+std::string_view to_string(StreamState state) noexcept {
+  switch (state) {
+    case StreamState::Joining:
+      return "joining";
+    case StreamState::Current:
+      return "current";
+    case StreamState::Behind:
+      return "behind";
+    case StreamState::Stale:
+      return "stale";
+    case StreamState::Clock:
+      return "clock";
+    case StreamState::Refused:
+      return "refused";
+  }
+  return "unknown";
+}
+
+void SeenHeaders::add(std::uint64_t number, const proto::Hash& header) {
+  by_number_[number] = header;
+  if (by_number_.size() > kRemembered) by_number_.erase(by_number_.begin());
+}
+
+bool SeenHeaders::contradict(std::uint64_t number, const proto::Hash& header) const {
+  const auto it = by_number_.find(number);
+  return it != by_number_.end() && it->second != header;
+}
+
+bool SeenHeaders::break_chain(std::uint64_t number, const proto::Hash& previous) const {
+  return contradict(number - 1, previous);
+}
+
+void EpochEnds::add(std::uint64_t last, std::uint64_t epoch) {
+  // Where earlier epochs seemed to go on past this end, a restored copy has cut them off.
+  for (; !ends_.empty() && ends_.back().first > last; ends_.pop_back())
+    epoch = ends_.back().second;
+  if (ends_.empty() || ends_.back().first < last) ends_.emplace_back(last, epoch);
+  if (ends_.size() > kRemembered) ends_.pop_front();
+}
+
+std::uint64_t EpochEnds::epoch_of(std::uint64_t seq, std::uint64_t newest) const {
+  for (const auto& [last, epoch] : ends_)
+    if (seq <= last) return epoch;
+  return newest;
+}
+
+std::optional<std::uint64_t> EpochEnds::end_of(std::uint64_t seq) const {
+  for (const auto& [last, epoch] : ends_)
+    if (seq <= last) return last;
+  return {};
+}
+
+void SubscribedStream::begin_epoch(std::uint64_t number, std::uint32_t first_serial) {
+  epoch = number;
+  serial = first_serial;
+  serial_from = 0;
+  beat = 0;
+  headers.clear();
+  equivocated = false;
+  sealed_header.clear();
+  signed_last = 0;
+  stuck_since.reset();
+}
+
+void SubscribedStream::failed(std::uint32_t after_ms, base::Now now) {
+  ++attempt;
+  const base::Duration pause = kFirstBackoff * (1u << std::min(attempt, 7u));
+  not_before = now.mono + std::max<base::Duration>(std::min(pause, kMaxBackoff),
+                                                   std::chrono::milliseconds(after_ms));
+}
+
+StreamInfo SubscribedStream::info(const KnownCredential* newest_credential, base::Now now) const {
+  StreamInfo info{name, id, StreamState::Current, epoch, 0, 0, head_last, {}};
+  if (head_at) info.head_age = now.mono - *head_at;
+  if (newest_credential && newest_credential->state == KnownCredential::State::Refused)
+    info.state = StreamState::Refused;
+  else if (!tracker)
+    info.state = StreamState::Joining;
+  else if (clock)
+    info.state = StreamState::Clock;
+  else if (!head_at || info.head_age > 3 * promise)
+    info.state = StreamState::Stale;
+  else if (tracker->behind())
+    info.state = StreamState::Behind;
+  if (tracker) {
+    info.position = tracker->position();
+    info.wanted = tracker->wanted();
+  }
+  return info;
+}
+
+}  // namespace mirrorbus::peer

@@ -1,0 +1,112 @@
+// One stream as a subscriber knows it: whose it is, how far it is, what its heads say, what is
+// being asked. Belongs to SubscriberCore and its parts.
+#pragma once
+
+#include "bus/peer/credential_book.hpp"
+#include "bus/peer/gap_tracker.hpp"
+#include "proto/merkle.hpp"
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string_view>
+
+namespace mirrorbus::peer {
+
+enum class StreamState { Joining, Current, Behind, Stale, Clock, Refused };
+std::string_view to_string(StreamState state) noexcept;
+
+struct StreamInfo {
+  proto::StreamName name;
+  proto::Hash id;
+  StreamState state;
+  std::uint64_t epoch;
+  std::uint64_t position;
+  std::uint64_t wanted;
+  std::uint64_t head_last;
+  base::Duration head_age;
+};
+
+// Headers of one epoch heard lately, by batch number: its publisher has one for each.
+class SeenHeaders {
+ public:
+  void add(std::uint64_t number, const proto::Hash& header);
+  // There is another one with this number.
+  bool contradict(std::uint64_t number, const proto::Hash& header) const;
+  // The one before this number is known, and is not `previous`.
+  bool break_chain(std::uint64_t number, const proto::Hash& previous) const;
+  void clear() { by_number_.clear(); }
+
+ private:
+  std::map<std::uint64_t, proto::Hash> by_number_;
+};
+
+// Where earlier epochs ended.
+class EpochEnds {
+ public:
+  // `epoch`, the newest so far, ended at `last`.
+  void add(std::uint64_t last, std::uint64_t epoch);
+  void clear() { ends_.clear(); }
+  // The epoch that `seq` belongs to, `newest` if none that ended; and how far that goes, if it did.
+  std::uint64_t epoch_of(std::uint64_t seq, std::uint64_t newest) const;
+  std::optional<std::uint64_t> end_of(std::uint64_t seq) const;
+
+ private:
+  std::deque<std::pair<std::uint64_t, std::uint64_t>> ends_;  // oldest first: (last seq, epoch)
+};
+
+struct SubscribedStream {
+  SubscribedStream(proto::StreamName name_, const proto::Hash& id_)
+      : name(std::move(name_)), id(id_) {}
+
+  std::uint64_t epoch_of(std::uint64_t seq) const { return ends.epoch_of(seq, epoch); }
+  // Forgets what was said in the epoch before.
+  void begin_epoch(std::uint64_t number, std::uint32_t first_serial);
+  // An answer did not help: the next question goes elsewhere, and not at once.
+  void failed(std::uint32_t after_ms, base::Now now);
+  StreamInfo info(const KnownCredential* newest_credential, base::Now now) const;
+
+  const proto::StreamName name;
+  const proto::Hash id;
+  std::optional<GapTracker> tracker;  // empty while joining
+  std::uint64_t epoch = 0;            // the newest entered
+  std::uint32_t serial = 0;           // the highest heard in it …
+  std::uint64_t serial_from = 0;      // … and the first batch it sealed
+  std::uint64_t beat = 0;
+  // What was accepted before a restart: heads only go on from there.
+  std::uint64_t ratchet_epoch = 0;
+  std::uint64_t ratchet_beat = 0;
+  proto::Hash newest;  // id of the newest good credential
+  EpochEnds ends;
+
+  // The header of the batch that is coming in, and which of its events are proven.
+  proto::Bytes sealed_header;
+  proto::BatchHeader header;
+  proto::MerkleVerifier merkle;
+  std::shared_ptr<KnownCredential> sealer;
+  SeenHeaders headers;  // of this epoch
+  bool equivocated = false;
+
+  // All of this stream lies under our prefix: then seqs come without holes.
+  bool whole = false;
+  std::uint64_t head_last = 0;
+  std::uint64_t head_oldest = 0;
+  // Its heads say that there is an event under our prefix with this seq.
+  std::uint64_t signed_last = 0;
+  std::optional<base::MonoTime> head_at;
+  base::Duration promise = std::chrono::seconds(1);
+  bool clock = false;
+
+  std::uint64_t question = 0;  // the one under way; 0 = none
+  std::uint64_t asked_to = 0;  // of the last replay
+  std::uint32_t attempt = 0;
+  base::MonoTime not_before{};                // of the next question
+  std::optional<base::MonoTime> stuck_since;  // behind without progress
+  std::uint64_t hole_to = 0;                  // an answer skipped (position, hole_to]
+  // An epoch was entered whose beginning is not known yet: (position, nobody knows).
+  std::uint64_t unknown_epoch = 0;
+  bool locating = false;
+};
+
+}  // namespace mirrorbus::peer
