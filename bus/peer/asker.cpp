@@ -2,7 +2,8 @@
 
 namespace mirrorbus::peer {
 
-Asker::Asker(base::Loop& loop, net::ZmqContext& context, OnUnreadable on_unreadable, base::Duration timeout)
+Asker::Asker(base::Loop& loop, net::ZmqContext& context, OnUnreadable on_unreadable,
+             base::Duration timeout)
     : loop_(loop),
       context_(context),
       on_unreadable_(std::move(on_unreadable)),
@@ -15,7 +16,8 @@ net::ZmqSocket& Asker::socket_to(const std::string& endpoint) {
   net::ZmqOptions options;
   options.max_frame_size = 2 * proto::kMaxAnswerBytes;
   auto socket = std::make_unique<net::ZmqSocket>(loop_, context_, net::ZmqType::Dealer, options);
-  socket->on_message([this](std::vector<proto::Bytes> parts, const net::ZmqSender&) { receive(parts); });
+  socket->on_message(
+      [this](std::vector<proto::Bytes> parts, const net::ZmqSender&) { receive(parts); });
   socket->connect(endpoint);
   // Whoever still waits on one of these asks again.
   if (sockets_.size() >= kMaxSockets) sockets_.clear();
@@ -45,7 +47,8 @@ void Asker::expire() {
   // Ids grow with time, so the first to expire is the first.
   while (!waiting_.empty() && waiting_.begin()->second.until <= now) {
     Waiting waiting = std::move(waiting_.extract(waiting_.begin()).mapped());
-    // libzmq gives up for good on a peer whose answer is too large or not ZeroMQ: a new socket asks anew.
+    // libzmq gives up for good on a peer whose answer is too large or not ZeroMQ: a new socket asks
+    // anew.
     sockets_.erase(waiting.endpoint);
     late.push_back(std::move(waiting.on_answer));
   }

@@ -98,7 +98,8 @@ proto::Decoded<KnownCredential*> CredentialBook::judge(
     if (verdict->primary_fingerprint != known->credential.stream.fingerprint)
       return proto::Reject::WrongSigner;
     if (verdict->key_expires_s != 0 &&
-        known->credential.not_after_ns > static_cast<std::uint64_t>(verdict->key_expires_s) * kNsPerSecond)
+        known->credential.not_after_ns >
+            static_cast<std::uint64_t>(verdict->key_expires_s) * kNsPerSecond)
       return proto::Reject::KeyExpired;
     return std::nullopt;
   }();

@@ -34,7 +34,8 @@ struct KnownCredential {
   State state = State::Checking;
   proto::Reject why = proto::Reject::UnknownCredential;  // while not Good
   std::vector<proto::TopicPattern> scopes;
-  std::unordered_map<std::string, std::optional<proto::Reject>> denied;  // by topic: policy and scope together
+  // By topic: what policy and scope together say.
+  std::unordered_map<std::string, std::optional<proto::Reject>> denied;
 };
 
 class CredentialBook {
@@ -70,8 +71,8 @@ class CredentialBook {
   // A Good credential seals these bytes, at a time within its life. `live`: what is heard now must
   // also not outlive the credential.
   proto::Decoded<KnownCredential*> check_seal(const proto::Hash& credential, std::uint64_t time_ns,
-                                              proto::ByteView bytes, proto::ByteView seal, bool live,
-                                              base::Now now);
+                                              proto::ByteView bytes, proto::ByteView seal,
+                                              bool live, base::Now now);
   // The same without the signature, which follows from a sealed later header.
   proto::Decoded<KnownCredential*> check_life(const proto::Hash& credential, std::uint64_t time_ns,
                                               bool live, base::Now now);

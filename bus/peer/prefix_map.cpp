@@ -45,7 +45,8 @@ const std::vector<std::uint64_t>& PrefixMap::publish(proto::ByteView name, std::
   return deltas_;
 }
 
-// A prefix's last seq is never below that of a longer one, so what goes by seq goes from the leaves.
+// A prefix's last seq is never below that of a longer one, so what goes by seq goes from the
+// leaves.
 void PrefixMap::forget_older_half() {
   std::vector<std::uint64_t> lasts;
   lasts.reserve(levels_.size());

@@ -15,8 +15,8 @@ namespace mirrorbus::peer {
 
 class PrefixMap {
  public:
-  // `base_segments`: those of prefix.env, below which levels count. `floor`: the last seq before this
-  // map began; what it does not know may have happened up to there. At most about `max_nodes`
+  // `base_segments`: those of prefix.env, below which levels count. `floor`: the last seq before
+  // this map began; what it does not know may have happened up to there. At most about `max_nodes`
   // prefixes are remembered; the floor rises over what is forgotten.
   PrefixMap(std::uint8_t base_segments, std::uint64_t floor, std::size_t max_nodes = 65'536);
   ~PrefixMap();

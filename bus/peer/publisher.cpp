@@ -109,8 +109,8 @@ Publisher::Publisher(base::Loop& loop, net::ZmqContext& context, const Settings&
   };
   advertise(proto::EndpointKind::Publish, endpoint_, settings.bus.advertise_publish);
   advertise(proto::EndpointKind::Serve, serve_endpoint, settings.bus.advertise_serve);
-  if (const std::string& url = settings.bus.advertise_content.empty() ? content
-                                                                      : settings.bus.advertise_content;
+  if (const std::string& url =
+          settings.bus.advertise_content.empty() ? content : settings.bus.advertise_content;
       !url.empty())
     advertised_.push_back({proto::EndpointKind::Content, url});
   add_verbs(serve);
@@ -149,7 +149,8 @@ void Publisher::get_credential() {
           credential.not_after_ns = std::min(credential.not_after_ns,
                                              static_cast<std::uint64_t>(end) * 1'000'000'000);
         if (credential.not_after_ns < credential.not_before_ns)
-          throw std::runtime_error("key " + signing.key + " has expired: extend it or configure another");
+          throw std::runtime_error("key " + signing.key +
+                                   " has expired: extend it or configure another");
         const proto::Bytes document = proto::encode_credential(credential);
         return Signed{credential, {document, gpg.sign(signing.key, document)}, std::move(key)};
       },
@@ -184,7 +185,8 @@ void Publisher::use_credential(Signed made) {
         announce();
         const std::uint64_t life = made.credential.not_after_ns - made.credential.not_before_ns;
         metrics_.credential_not_after.set(static_cast<double>(made.credential.not_after_ns) / 1e9);
-        log_.info("credential {} of epoch {} in use", made.credential.serial, made.credential.epoch);
+        log_.info("credential {} of epoch {} in use", made.credential.serial,
+                  made.credential.epoch);
         core_->use_credential(made.credential, proto::credential_id(made.sealed.document),
                               std::move(made.key));
         ++next_serial_;
@@ -206,9 +208,9 @@ void Publisher::on_ready(base::Task task) {
 
 // ---- events ----
 
-std::expected<void, PublishError> Publisher::publish(proto::ByteView topic, proto::Bytes body,
-                                                     OnDurable on_durable,
-                                                     std::optional<store::SubmissionRecord> submission) {
+std::expected<void, PublishError> Publisher::publish(
+    proto::ByteView topic, proto::Bytes body, OnDurable on_durable,
+    std::optional<store::SubmissionRecord> submission) {
   if (duplicate_) return std::unexpected(PublishError::NotReady);
   const auto ticket = core_->publish(topic, std::move(body), loop_.now(), std::move(submission));
   if (!ticket) return std::unexpected(ticket.error());
@@ -246,8 +248,9 @@ void Publisher::journal_next() {
           if (!base::is_disk_full(error)) return broken(kept.error());
           // The same signed bytes again: other bytes under these numbers would be equivocation.
           metrics_.disk_full.add();
-          log_.error("journal: {}; nothing is acknowledged until there is space, trying every second",
-                     base::describe(error));
+          log_.error(
+              "journal: {}; nothing is acknowledged until there is space, trying every second",
+              base::describe(error));
           retry_.start(kRetryDisk, [this] {
             std::vector<SealedBatch> again = std::exchange(journalling_, {});
             for (auto it = again.rbegin(); it != again.rend(); ++it)

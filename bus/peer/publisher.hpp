@@ -1,5 +1,5 @@
-// A publisher on the bus: the core's driver. Keeps the journal, gets credentials signed, sends what is
-// durable, beats, and answers replay. Loop thread only.
+// A publisher on the bus: the core's driver. Keeps the journal, gets credentials signed, sends what
+// is durable, beats, and answers replay. Loop thread only.
 #pragma once
 
 #include "bus/base/log.hpp"
@@ -31,9 +31,10 @@ class Publisher {
   // Binds [bus] publish, adds the stream's verbs to `serve`, opens the journal in [bus] state, and
   // asks for the first credential. `content` is the content listener's URL, if there is one.
   // `on_broken` is told once if the journal or the signing key fail for good: the daemon must end.
-  Publisher(base::Loop& loop, net::ZmqContext& context, const Settings& settings, ServeServer& serve,
-            const std::string& serve_endpoint, const std::string& content, base::Registry& registry,
-            base::Log log, std::move_only_function<void(std::exception_ptr)> on_broken);
+  Publisher(base::Loop& loop, net::ZmqContext& context, const Settings& settings,
+            ServeServer& serve, const std::string& serve_endpoint, const std::string& content,
+            base::Registry& registry, base::Log log,
+            std::move_only_function<void(std::exception_ptr)> on_broken);
   ~Publisher();
 
   const proto::StreamName& name() const { return name_; }
@@ -55,13 +56,12 @@ class Publisher {
   void find_submission(proto::Bytes sender, std::uint64_t n,
                        std::move_only_function<void(std::optional<std::uint64_t> seq)> done);
 
-  // A verified head was heard, of whatever stream. If another publisher of our key and name sent it,
-  // publishing stops here and `on_broken` is told: two of one identity contradict each other.
+  // A verified head was heard, of whatever stream. If another publisher of our key and name sent
+  // it, publishing stops here and `on_broken` is told: two of one identity contradict each other.
   void heard(const proto::Head& head);
 
   // Nothing waits and nothing is under way.
   bool idle() const { return core_->idle() && journalling_.empty(); }
-  const store::Tail& start_tail() const { return start_tail_; }
 
  private:
   struct Signed;

@@ -73,7 +73,8 @@ std::expected<std::uint64_t, PublishError> PublisherCore::publish(
     std::optional<store::SubmissionRecord> submission) {
   if (!ready(now)) return std::unexpected(PublishError::NotReady);
   if (topic != checked_topic_) {
-    if (!proto::valid_topic(topic) || !proto::is_under(topic, options_.base) || topic == options_.base)
+    if (!proto::valid_topic(topic) || !proto::is_under(topic, options_.base) ||
+        topic == options_.base)
       return std::unexpected(PublishError::BadTopic);
     if (!proto::matches_any(scopes_, topic)) return std::unexpected(PublishError::OutOfScope);
     checked_topic_ = topic;
@@ -136,8 +137,8 @@ std::optional<SealedBatch> PublisherCore::next_batch(base::Now now) {
     const std::uint64_t seq = ++sealed_seq_;
     proto::Bytes event;
     event.reserve(next.body.size() + 48);
-    proto::append_event(event, seq, last_time_ns_, base_segments_, prefixes_.publish(next.topic, seq),
-                        next.body);
+    proto::append_event(event, seq, last_time_ns_, base_segments_,
+                        prefixes_.publish(next.topic, seq), next.body);
     leaves.push_back(proto::event_leaf(next.topic, event));
     batch.tickets.push_back(next.ticket);
     if (next.submission) {
@@ -192,7 +193,8 @@ void PublisherCore::durable(const store::JournalRow& row) {
 }
 
 std::optional<proto::Bytes> PublisherCore::head(base::Now now, std::uint64_t oldest) {
-  if (!credential_ || !key_ || base::to_ns(now.wall) > credential_->not_after_ns) return std::nullopt;
+  if (!credential_ || !key_ || base::to_ns(now.wall) > credential_->not_after_ns)
+    return std::nullopt;
   proto::Head head;
   head.stream = stream_;
   head.credential = credential_id_;

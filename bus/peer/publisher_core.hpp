@@ -1,5 +1,5 @@
-// The publisher's protocol, without I/O: numbers events, closes batches, seals them, and says what to
-// keep and what to send. The driver makes each batch durable before it sends it.
+// The publisher's protocol, without I/O: numbers events, closes batches, seals them, and says what
+// to keep and what to send. The driver makes each batch durable before it sends it.
 //
 //   publish() … → next_batch() → [driver: journal] → durable() → [driver: send the frames]
 //
@@ -54,7 +54,8 @@ class PublisherCore {
   PublisherCore(PublisherOptions options, const proto::Hash& stream, const store::Tail& tail,
                 std::uint64_t epoch);
 
-  // The pin of the serial-0 credential of this epoch, or of the next serial: the last durable batch.
+  // The pin of the serial-0 credential of this epoch, or of the next serial: the last durable
+  // batch.
   proto::Pin pin() const { return pin_; }
   // Journalled and announced by the driver; used from the next batch on.
   void use_credential(const proto::Credential& credential, const proto::Hash& id,
@@ -67,8 +68,8 @@ class PublisherCore {
       proto::ByteView topic, proto::Bytes body, base::Now now,
       std::optional<store::SubmissionRecord> submission = std::nullopt);
 
-  // Closes a batch, if one may close: a full one always (while at most a few are on their way to the
-  // journal), any other when none is on its way and a signature may be spent.
+  // Closes a batch, if one may close: a full one always (while at most a few are on their way to
+  // the journal), any other when none is on its way and a signature may be spent.
   std::optional<SealedBatch> next_batch(base::Now now);
   // When next_batch() will have something although nothing changes; empty = not by itself.
   std::optional<base::MonoTime> wake(base::Now now) const;
@@ -79,13 +80,12 @@ class PublisherCore {
   // usable credential.
   std::optional<proto::Bytes> head(base::Now now, std::uint64_t oldest);
 
-  // A verified head of our stream was heard: did another publisher of the same identity send it? Our
-  // own heads, whoever repeats them, and those of our earlier runs are no sign of another.
+  // A verified head of our stream was heard: did another publisher of the same identity send it?
+  // Our own heads, whoever repeats them, and those of our earlier runs are no sign of another.
   bool of_another(const proto::Head& head) const;
 
   std::uint64_t last_durable() const { return durable_seq_; }
   std::uint64_t epoch() const { return epoch_; }
-  std::size_t waiting_bytes() const { return waiting_bytes_; }
   bool idle() const { return waiting_.empty() && in_flight_ == 0; }
 
  private:

@@ -7,7 +7,10 @@
 namespace mirrorbus::peer {
 
 inline void count_refused(base::Registry& registry, proto::Reject why, std::uint64_t count = 1) {
-  registry.counter("mirrorbus_refused_total", "What was refused, by reason.", {"reason", to_string(why)}).add(count);
+  registry
+      .counter("mirrorbus_refused_total", "What was refused, by reason.",
+               {"reason", to_string(why)})
+      .add(count);
 }
 
 }  // namespace mirrorbus::peer

@@ -20,9 +20,11 @@ void ServeReply::refuse(proto::Reject why, std::uint32_t after_ms) {
 
 ServeServer::ServeServer(base::Loop& loop, net::ZmqContext& context, base::Registry& registry)
     : registry_(registry),
-      requests_(registry.counter("mirrorbus_serve_requests_total", "Requests on the serve socket.")),
+      requests_(
+          registry.counter("mirrorbus_serve_requests_total", "Requests on the serve socket.")),
       under_way_(std::make_shared<std::size_t>(0)),
-      socket_(std::make_shared<net::ZmqSocket>(loop, context, net::ZmqType::Router, net::ZmqOptions{})) {
+      socket_(std::make_shared<net::ZmqSocket>(loop, context, net::ZmqType::Router,
+                                               net::ZmqOptions{})) {
   socket_->on_message([this](std::vector<proto::Bytes> parts, const net::ZmqSender& sender) {
     receive(std::move(parts), sender.address());
   });
@@ -32,7 +34,9 @@ ServeServer::~ServeServer() = default;
 
 std::string ServeServer::bind(const std::string& endpoint) { return socket_->bind(endpoint); }
 
-void ServeServer::add(std::string verb, Verb handler) { verbs_[std::move(verb)] = std::move(handler); }
+void ServeServer::add(std::string verb, Verb handler) {
+  verbs_[std::move(verb)] = std::move(handler);
+}
 
 void ServeServer::receive(std::vector<proto::Bytes> parts, const std::string& peer) {
   requests_.add();

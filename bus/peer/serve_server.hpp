@@ -1,5 +1,5 @@
-// The serve socket: a ROUTER where small questions are answered. Verbs are registered by whoever can
-// answer them; a verb may answer later. Loop thread only. See proto/serve.md.
+// The serve socket: a ROUTER where small questions are answered. Verbs are registered by whoever
+// can answer them; a verb may answer later. Loop thread only. See proto/serve.md.
 #pragma once
 
 #include "bus/base/metrics.hpp"

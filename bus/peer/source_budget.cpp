@@ -23,7 +23,8 @@ bool SourceBudget::failed(SourceId source, const proto::Hash& stream, base::Mono
   record.last = now;
   if (++record.failures < kFailures) return false;
   record.failures = 0;
-  record.until = now + std::min<base::Duration>(kLongestCut, kFirstCut * (1u << std::min(record.cuts, 10u)));
+  record.until =
+      now + std::min<base::Duration>(kLongestCut, kFirstCut * (1u << std::min(record.cuts, 10u)));
   ++record.cuts;
   return true;
 }
@@ -35,7 +36,8 @@ bool SourceBudget::cut(SourceId source, const proto::Hash& stream, base::MonoTim
 }
 
 void SourceBudget::forget_old(base::MonoTime now) {
-  std::erase_if(records_, [now](const auto& entry) { return now - entry.second.last > kLongestCut; });
+  std::erase_if(records_,
+                [now](const auto& entry) { return now - entry.second.last > kLongestCut; });
   // Names are free to invent: rather forget who failed than remember without end.
   if (records_.size() >= kMaxRecords) records_.clear();
 }

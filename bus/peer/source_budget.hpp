@@ -1,5 +1,6 @@
-// What each endpoint may make us do: how often gpg is started for what it sends, and how many proofs
-// that fail are looked at before a stream is no longer heard from there. Pure. See proto/credential.md.
+// What each endpoint may make us do: how often gpg is started for what it sends, and how many
+// proofs that fail are looked at before a stream is no longer heard from there. Pure. See
+// proto/credential.md.
 #pragma once
 
 #include "bus/base/clock.hpp"

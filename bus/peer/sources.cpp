@@ -13,7 +13,9 @@ Sources::Sources(base::Loop& loop, const DiscoverySettings& settings, Subscriber
   options.domains = settings.domains;
   for (const auto& source : settings.fixed) options.fixed.push_back({source.publish, source.serve});
   net::Discovery::Handlers handlers;
-  handlers.on_publisher = [&subscriber](const std::string& endpoint) { subscriber.add_publisher(endpoint); };
+  handlers.on_publisher = [&subscriber](const std::string& endpoint) {
+    subscriber.add_publisher(endpoint);
+  };
   handlers.on_publisher_gone = [&subscriber](const std::string& endpoint) {
     subscriber.remove_publisher(endpoint);
   };

@@ -30,7 +30,8 @@ std::optional<proto::Answer> StreamVerbs::answer(const proto::Request& request) 
 }
 
 proto::Answer StreamVerbs::info(const proto::Request& request) {
-  if (const proto::Value* stream = request.args.find("stream"); stream && stream->as_hash() != stream_)
+  if (const proto::Value* stream = request.args.find("stream");
+      stream && stream->as_hash() != stream_)
     return refused(proto::Reject::NotHeld);
   const store::Tail tail = journal_.tail();
   proto::Map fields{{"stream", stream_},

@@ -11,7 +11,8 @@ namespace mirrorbus::peer {
 
 class StreamVerbs {
  public:
-  StreamVerbs(const proto::Hash& stream, store::Journal& journal) : stream_(stream), journal_(journal) {}
+  StreamVerbs(const proto::Hash& stream, store::Journal& journal)
+      : stream_(stream), journal_(journal) {}
 
   // The answer, or nothing if the verb is not one of these.
   std::optional<proto::Answer> answer(const proto::Request& request);

@@ -27,7 +27,8 @@ std::string stamp_of(const std::string& home) {
   for (const char* file : {"/pubring.kbx", "/pubring.gpg"}) {
     struct stat st;
     if (stat((home + file).c_str(), &st) == 0)
-      stamp += fmt::format("{}.{}.{}.{} ", st.st_ino, st.st_size, st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+      stamp +=
+          fmt::format("{}.{}.{}.{} ", st.st_ino, st.st_size, st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
   }
   return stamp;
 }
@@ -44,12 +45,15 @@ trust::Policy policy_from(const TrustSettings& settings) {
     trust::Rule rule;
     for (const std::string& text : allow.topics) {
       auto pattern = proto::TopicPattern::parse(text);
-      if (!pattern) throw std::runtime_error("[[trust.allow]] topics: \"" + text + "\" is not a topic pattern");
+      if (!pattern)
+        throw std::runtime_error("[[trust.allow]] topics: \"" + text + "\" is not a topic pattern");
       rule.topics.push_back(std::move(*pattern));
     }
     for (const std::string& text : allow.keys) {
       const auto key = trust::KeyName::parse(text);
-      if (!key) throw std::runtime_error("[[trust.allow]] keys: \"" + text + "\" is not a full fingerprint");
+      if (!key)
+        throw std::runtime_error("[[trust.allow]] keys: \"" + text +
+                                 "\" is not a full fingerprint");
       rule.keys.push_back(*key);
     }
     rule.publishers = allow.publishers;
@@ -68,7 +72,8 @@ Subscriber::Subscriber(base::Loop& loop, net::ZmqContext& context, SubscriberOpt
       registry_(registry),
       log_(log.area("subscriber")),
       handlers_(std::move(handlers)),
-      cursor_store_(cursor_file.empty() ? nullptr : std::make_unique<store::CursorStore>(cursor_file)),
+      cursor_store_(cursor_file.empty() ? nullptr
+                                        : std::make_unique<store::CursorStore>(cursor_file)),
       saved_(load(cursor_store_)),
       core_(std::move(options), policy_from(trust), saved_, *this),
       asker_(loop, context, [this](proto::Reject why) { count_refused(registry_, why); }),
@@ -95,17 +100,19 @@ void Subscriber::add_publisher(const std::string& endpoint) {
 void Subscriber::connect(const std::string& endpoint) {
   auto socket = std::make_unique<net::ZmqSocket>(loop_, context_, net::ZmqType::Sub,
                                                  net::ZmqOptions::subscriber());
-  socket->on_frame([this, source = source_id(endpoint)](proto::ByteView frame, const net::ZmqSender&) {
-    if (const auto why = core_.frame(frame, source, loop_.now())) {
-      // Once a minute per reason: a flood of refusals must not become a flood of lines.
-      base::MonoTime& last = last_logged_[*why];
-      const base::MonoTime now = loop_.now().mono;
-      if (last == base::MonoTime{} || now - last > kLogPause) {
-        last = now;
-        log_.info("refused a frame: {}; further ones are only counted for a minute", to_string(*why));
-      }
-    }
-  });
+  socket->on_frame(
+      [this, source = source_id(endpoint)](proto::ByteView frame, const net::ZmqSender&) {
+        if (const auto why = core_.frame(frame, source, loop_.now())) {
+          // Once a minute per reason: a flood of refusals must not become a flood of lines.
+          base::MonoTime& last = last_logged_[*why];
+          const base::MonoTime now = loop_.now().mono;
+          if (last == base::MonoTime{} || now - last > kLogPause) {
+            last = now;
+            log_.info("refused a frame: {}; further ones are only counted for a minute",
+                      to_string(*why));
+          }
+        }
+      });
   // Whole segments only: what is under the prefix, or exactly it.
   const std::string& prefix = core_.prefix();
   socket->subscribe(proto::ByteView(&proto::kControl, 1));
@@ -115,7 +122,8 @@ void Subscriber::connect(const std::string& endpoint) {
     socket->subscribe(prefix + ".");
     socket->subscribe(prefix + std::string(1, '\0'));
   }
-  socket->on_event([this, endpoint](const net::ZmqEvent& event) { connection_event(endpoint, event.kind); });
+  socket->on_event(
+      [this, endpoint](const net::ZmqEvent& event) { connection_event(endpoint, event.kind); });
   socket->connect(endpoint);
   connections_.erase(endpoint);
   connections_.try_emplace(endpoint, loop_, std::move(socket));
@@ -130,7 +138,8 @@ void Subscriber::connection_event(const std::string& endpoint, net::ZmqEvent::Ki
         .counter("mirrorbus_connections_broken_total",
                  "Connections to publishers that ended by what came: too large, or not ZeroMQ.")
         .add();
-    log_.warning("what came from publisher {} is too large or not ZeroMQ; connecting anew", endpoint);
+    log_.warning("what came from publisher {} is too large or not ZeroMQ; connecting anew",
+                 endpoint);
     connect(endpoint);
   });
 }
@@ -185,11 +194,13 @@ void Subscriber::verify(const proto::Hash& id, const proto::SealedCredential& se
       [home = trust_.home, sealed] {
         return trust::OpenPgp(home).verify(sealed.document, sealed.signature);
       },
-      [this, id, sealed, judged, tries](base::Outcome<proto::Decoded<trust::OpenPgp::Verified>> verified) {
+      [this, id, sealed, judged,
+       tries](base::Outcome<proto::Decoded<trust::OpenPgp::Verified>> verified) {
         if (verified) {
           verify_again_.erase(id);
           if (!*verified) return judged(proto::refuse(verified->error()));
-          return judged(CredentialVerdict{(*verified)->primary_fingerprint, (*verified)->expires_s});
+          return judged(
+              CredentialVerdict{(*verified)->primary_fingerprint, (*verified)->expires_s});
         }
         std::string why;
         try {
@@ -198,14 +209,16 @@ void Subscriber::verify(const proto::Hash& id, const proto::SealedCredential& se
           why = base::describe(error);
         }
         // gpg failing (a lock held by another process, no memory) says nothing of the credential.
-        log_.warning("gpg could not check a credential{}: {}", tries > 1 ? ", trying again" : "", why);
+        log_.warning("gpg could not check a credential{}: {}", tries > 1 ? ", trying again" : "",
+                     why);
         if (tries <= 1) {
           verify_again_.erase(id);
           return judged(proto::refuse(proto::Reject::Unavailable));
         }
         auto& timer = verify_again_[id];
         if (!timer) timer = std::make_unique<base::Timer>(loop_);
-        timer->start(kVerifyPause, [this, id, sealed, judged, tries] { verify(id, sealed, judged, tries - 1); });
+        timer->start(kVerifyPause,
+                     [this, id, sealed, judged, tries] { verify(id, sealed, judged, tries - 1); });
       });
 }
 
@@ -273,7 +286,8 @@ void Subscriber::tick() {
                        saving_ = false;
                        if (!done) {
                          saved_.clear();
-                         log_.error("the cursor could not be written; it is tried again each second");
+                         log_.error(
+                             "the cursor could not be written; it is tried again each second");
                        }
                      });
   }
@@ -310,20 +324,30 @@ void Subscriber::set_trust(const TrustSettings& trust) {
 
 void Subscriber::export_counts() {
   const SubscriberCounts& now = core_.counts();
-  const auto grown = [&](const char* name, const char* help, std::uint64_t SubscriberCounts::*member) {
+  const auto grown = [&](const char* name, const char* help,
+                         std::uint64_t SubscriberCounts::*member) {
     registry_.counter(name, help).add(now.*member - exported_.*member);
   };
-  grown("mirrorbus_events_received_total", "Events delivered, verified and in order.", &SubscriberCounts::delivered);
-  grown("mirrorbus_events_filtered_total", "Events passed over by the local filter.", &SubscriberCounts::filtered);
-  grown("mirrorbus_policy_denied_total", "Verified events that policy or scope deny.", &SubscriberCounts::denied);
-  grown("mirrorbus_events_undecodable_total", "Verified events whose body nobody can read.", &SubscriberCounts::undecodable);
+  grown("mirrorbus_events_received_total", "Events delivered, verified and in order.",
+        &SubscriberCounts::delivered);
+  grown("mirrorbus_events_filtered_total", "Events passed over by the local filter.",
+        &SubscriberCounts::filtered);
+  grown("mirrorbus_policy_denied_total", "Verified events that policy or scope deny.",
+        &SubscriberCounts::denied);
+  grown("mirrorbus_events_undecodable_total", "Verified events whose body nobody can read.",
+        &SubscriberCounts::undecodable);
   grown("mirrorbus_duplicates_total", "Events that had been seen.", &SubscriberCounts::duplicates);
   grown("mirrorbus_gaps_total", "Gap notices.", &SubscriberCounts::gaps);
-  grown("mirrorbus_unrecoverable_events_total", "Events named lost in gap notices.", &SubscriberCounts::gap_events);
+  grown("mirrorbus_unrecoverable_events_total", "Events named lost in gap notices.",
+        &SubscriberCounts::gap_events);
   grown("mirrorbus_replay_requests_total", "Replays asked for.", &SubscriberCounts::replays);
-  grown("mirrorbus_replayed_events_total", "Events taken from replays.", &SubscriberCounts::replayed);
-  grown("mirrorbus_credential_checks_total", "Times that a credential's signature was checked.", &SubscriberCounts::checks);
-  grown("mirrorbus_source_cuts_total", "Streams cut at an endpoint for a while: too much did not verify.", &SubscriberCounts::cuts);
+  grown("mirrorbus_replayed_events_total", "Events taken from replays.",
+        &SubscriberCounts::replayed);
+  grown("mirrorbus_credential_checks_total", "Times that a credential's signature was checked.",
+        &SubscriberCounts::checks);
+  grown("mirrorbus_source_cuts_total",
+        "Streams cut at an endpoint for a while: too much did not verify.",
+        &SubscriberCounts::cuts);
   grown("mirrorbus_heads_total", "Heads accepted.", &SubscriberCounts::heads);
   for (std::size_t i = 0; i < now.refused.size(); ++i)
     if (const std::uint64_t more = now.refused[i] - exported_.refused[i])
@@ -335,7 +359,8 @@ void Subscriber::export_counts() {
                {"publisher", info.name.publisher})
         .set(std::chrono::duration<double>(info.head_age).count());
     registry_
-        .gauge("mirrorbus_consumer_lag_events", "Events of this publisher known of and not yet had.",
+        .gauge("mirrorbus_consumer_lag_events",
+               "Events of this publisher known of and not yet had.",
                {"publisher", info.name.publisher})
         .set(info.wanted > info.position ? static_cast<double>(info.wanted - info.position) : 0);
   }

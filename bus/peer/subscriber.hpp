@@ -29,7 +29,8 @@ class Subscriber : private SubscriberActions {
     std::move_only_function<void(const Gap&)> on_gap;
     // A stream's newest credential, whenever there is a new one; and once more when the stream has
     // been joined: what was published until then comes by no event, what is after it does.
-    std::move_only_function<void(const proto::Hash& stream, const proto::Credential&)> on_credential;
+    std::move_only_function<void(const proto::Hash& stream, const proto::Credential&)>
+        on_credential;
     // Every verified head of now, old or new: for who must notice another one of himself.
     std::move_only_function<void(const proto::Head&)> on_head;
   };
@@ -53,12 +54,14 @@ class Subscriber : private SubscriberActions {
   const proto::Credential* current_credential(const proto::Hash& stream) const {
     return core_.current_credential(stream);
   }
-  proto::Decoded<SubscriberCore::Inspected> inspect(proto::ByteView frame, const proto::Hash& stream) {
+  proto::Decoded<SubscriberCore::Inspected> inspect(proto::ByteView frame,
+                                                    const proto::Hash& stream) {
     return core_.inspect(frame, stream, loop_.now());
   }
   const std::set<std::string>& publishers() const { return endpoints_; }
-  // Asks those who may hold something of this stream, one at a time: its own publisher where it says it
-  // can be asked, then the serve endpoints known. `attempt` counts on from 0 and turns to the next.
+  // Asks those who may hold something of this stream, one at a time: its own publisher where it
+  // says it can be asked, then the serve endpoints known. `attempt` counts on from 0 and turns to
+  // the next.
   void ask(const proto::Hash& stream, std::uint32_t attempt, const std::string& verb,
            const proto::Map& args, Asker::OnAnswer on_answer);
   std::size_t sources(const proto::Hash& stream) const { return sources_of(stream).size(); }
@@ -66,14 +69,14 @@ class Subscriber : private SubscriberActions {
   void save_cursor();
 
  private:
-  // libzmq connects again by itself, but for a peer that sent what is too large or not ZeroMQ: there it
-  // gives up for good, and says so by saying nothing more.
+  // libzmq connects again by itself, but for a peer that sent what is too large or not ZeroMQ:
+  // there it gives up for good, and says so by saying nothing more.
   struct Connection {
-    Connection(base::Loop& loop, std::unique_ptr<net::ZmqSocket> s) : socket(std::move(s)), given_up(loop) {}
+    Connection(base::Loop& loop, std::unique_ptr<net::ZmqSocket> s)
+        : socket(std::move(s)), given_up(loop) {}
     std::unique_ptr<net::ZmqSocket> socket;
     base::Timer given_up;
   };
-
 
   Outcome deliver(const Delivery& event) override { return handlers_.on_event(event); }
   void gap(const Gap& gap) override;
@@ -85,7 +88,8 @@ class Subscriber : private SubscriberActions {
   SourceId source_id(const std::string& endpoint);
 
   using Judge = std::function<void(const proto::Decoded<CredentialVerdict>&)>;
-  void verify(const proto::Hash& id, const proto::SealedCredential& sealed, Judge judged, int tries);
+  void verify(const proto::Hash& id, const proto::SealedCredential& sealed, Judge judged,
+              int tries);
   void connect(const std::string& endpoint);
   void connection_event(const std::string& endpoint, net::ZmqEvent::Kind kind);
   void tick();

@@ -37,8 +37,9 @@ class SubscriberCore {
   // At least every 100 ms or so.
   void tick(base::Now now);
 
-  // An event by itself, as somebody handed it on: who sealed it and what it says, if the seal is good
-  // and the policy allows it. Moves no position. UnknownCredential: it is being fetched, try again.
+  // An event by itself, as somebody handed it on: who sealed it and what it says, if the seal is
+  // good and the policy allows it. Moves no position. UnknownCredential: it is being fetched, try
+  // again.
   struct Inspected {
     proto::Hash stream;
     proto::StreamName name;
