@@ -9,7 +9,6 @@
 #include "tools/tool_config.hpp"
 
 #include <algorithm>
-#include <fstream>
 #include <iostream>
 #include <map>
 #include <optional>
@@ -195,9 +194,8 @@ int bus_logger(int argc, char** argv) {
       options.token_file.empty() ? config.token_file : options.token_file;
   std::string token;
   if (!token_file.empty()) {
-    std::ifstream file(token_file);
-    if (!file || !std::getline(file, token) || token.empty())
-      throw std::runtime_error("no token can be read from " + token_file);
+    token = peer::read_token(token_file).value_or("");
+    if (token.empty()) throw std::runtime_error("no token can be read from " + token_file);
   }
   Sender sender(
       relay, token,

@@ -7,6 +7,7 @@
 #include "proto/topic.hpp"
 
 #include <algorithm>
+#include <fstream>
 
 #include <fmt/core.h>
 #include <netdb.h>
@@ -180,6 +181,13 @@ Settings Settings::read(const base::Config& config, std::string_view daemon) {
   s.http = read_listen(config.table("http"));
   s.content = read_listen(config.table("content"));
   return s;
+}
+
+std::optional<std::string> read_token(const std::string& file) {
+  std::ifstream in(file);
+  std::string token;
+  if (!std::getline(in, token)) return std::nullopt;
+  return token;
 }
 
 std::string full_host_name() {

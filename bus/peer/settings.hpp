@@ -10,6 +10,7 @@
 #include "bus/net/discovery_core.hpp"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -96,5 +97,8 @@ std::string full_host_name();
 // What to tell others: `configured` if given, else where we are bound, unless that is every address
 // or a local socket; then nothing.
 std::string advertised(const std::string& bound, const std::string& configured);
+
+// The first line of a file that holds a token; nothing if there is no such line to be read.
+std::optional<std::string> read_token(const std::string& file);
 
 }  // namespace mirrorbus::peer

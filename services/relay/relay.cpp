@@ -1,11 +1,11 @@
 #include "services/relay/relay.hpp"
 
+#include "bus/peer/settings.hpp"
 #include "bus/trust/session_key.hpp"
 #include "proto/value.hpp"
 
 #include <algorithm>
 #include <cstring>
-#include <fstream>
 
 #include <arpa/inet.h>
 #include <fmt/core.h>
@@ -102,14 +102,13 @@ Tokens read_tokens(const base::ConfigTable& table) {
   Tokens tokens;
   for (const std::string& name : table.keys()) {
     const std::string path = table.text(name);
-    std::ifstream file(path);
-    std::string secret;
-    if (!file || !std::getline(file, secret))
+    const auto secret = peer::read_token(path);
+    if (!secret)
       table.fail(name, "\"" + path + "\" cannot be read: it must hold the token on its first line");
-    if (secret.size() < Tokens::kShortest)
+    if (secret->size() < Tokens::kShortest)
       table.fail(name,
                  fmt::format("\"{}\" must hold at least {} characters", path, Tokens::kShortest));
-    if (!tokens.add(name, secret)) table.fail(name, "has the same secret as another token");
+    if (!tokens.add(name, *secret)) table.fail(name, "has the same secret as another token");
   }
   return tokens;
 }

@@ -1,5 +1,7 @@
 #include "bus/peer/settings.hpp"
 
+#include "test/support/temp_dir.hpp"
+
 #include <functional>
 
 #include <catch2/catch.hpp>
@@ -147,4 +149,13 @@ TEST_CASE("a bind address is advertised only where it says where we are", "[sett
   for (const char* bound :
        {"", "tcp://0.0.0.0:9940", "tcp://[::]:9940", "tcp://*:9940", "ipc:///x"})
     CHECK(advertised(bound, "").empty());
+}
+
+TEST_CASE("a token is the first line of its file", "[settings]") {
+  const mirrorbus::test::TempDir dir;
+  CHECK(read_token(dir.write("token", "secret of mine\nanother line\n")) == "secret of mine");
+  CHECK(read_token(dir.write("token", "without an end")) == "without an end");
+  CHECK(read_token(dir.write("token", "\nsecret")) == "");
+  CHECK_FALSE(read_token(dir.write("token", "")));
+  CHECK_FALSE(read_token(dir / "none"));
 }
