@@ -6,6 +6,8 @@
 #include "proto/topic.hpp"
 #include "proto/wire.hpp"
 
+#include <algorithm>
+
 namespace mirrorbus::proto {
 namespace {
 constexpr ByteView kMagic("mirrorbus-batch\0", 16);
@@ -54,16 +56,24 @@ Decoded<BatchHeader> decode_header(ByteView bytes) {
 
 Hash header_hash(ByteView header) noexcept { return sha256(header); }
 
+std::size_t event_frame_size(const EventFrame& frame) noexcept {
+  return frame.topic.size() + 1 + frame.sealed_header.size() + 1 + frame.path.size() + frame.event.size();
+}
+
+void write_event_frame(char* out, const EventFrame& frame) noexcept {
+  const auto put = [&out](ByteView bytes) { out = std::ranges::copy(bytes, out).out; };
+  put(frame.topic);
+  *out++ = 0;
+  put(frame.sealed_header);
+  *out++ = static_cast<char>(frame.path.size() / Hash::kSize);
+  put(frame.path);
+  put(frame.event);
+}
+
 void append_event_frame(Bytes& out, const EventFrame& frame) {
-  out.reserve(out.size() + frame.topic.size() + 2 + frame.sealed_header.size() + frame.path.size() +
-              frame.event.size());
-  Writer(out)
-      .raw(frame.topic)
-      .u8(0)
-      .raw(frame.sealed_header)
-      .u8(static_cast<std::uint8_t>(frame.path.size() / Hash::kSize))
-      .raw(frame.path)
-      .raw(frame.event);
+  const std::size_t before = out.size();
+  out.resize(before + event_frame_size(frame));
+  write_event_frame(out.data() + before, frame);
 }
 
 Decoded<EventFrame> decode_event_frame(ByteView bytes) noexcept {
@@ -84,8 +94,11 @@ Decoded<EventFrame> decode_event_frame(ByteView bytes) noexcept {
   return frame;
 }
 
-void append_row_item(Bytes& out, ByteView topic, ByteView event) {
+RowItemAt append_row_item(Bytes& out, ByteView topic, ByteView event) {
   Writer(out).short_string(topic).u32(static_cast<std::uint32_t>(event.size())).raw(event);
+  const auto end = static_cast<std::uint32_t>(out.size());
+  const auto event_at = end - static_cast<std::uint32_t>(event.size());
+  return {event_at - 4 - static_cast<std::uint32_t>(topic.size()), event_at};
 }
 
 Decoded<BatchRow> decode_row(ByteView bytes) {

@@ -45,6 +45,9 @@ struct EventFrame {
 };
 
 void append_event_frame(Bytes& out, const EventFrame& frame);
+// The same into memory of the frame's size.
+std::size_t event_frame_size(const EventFrame& frame) noexcept;
+void write_event_frame(char* out, const EventFrame& frame) noexcept;
 Decoded<EventFrame> decode_event_frame(ByteView bytes) noexcept;
 
 // A whole batch as journals keep it and replay answers carry it: no paths, they follow from the leaves.
@@ -60,7 +63,12 @@ struct BatchRow {
   ByteView seal() const noexcept { return sealed_header.substr(kHeaderSize); }
 };
 
-void append_row_item(Bytes& out, ByteView topic, ByteView event);
+// Where an item's topic and event begin in the row.
+struct RowItemAt {
+  std::uint32_t topic = 0;
+  std::uint32_t event = 0;
+};
+RowItemAt append_row_item(Bytes& out, ByteView topic, ByteView event);
 // The items agree in number with the header; roots and signatures are the caller's to check.
 Decoded<BatchRow> decode_row(ByteView bytes);
 // The Merkle root over the items.

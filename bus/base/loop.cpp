@@ -72,6 +72,26 @@ void Timer::cancel() {
 
 bool Timer::running() const { return state_->task != nullptr; }
 
+struct Later::State {
+  Task task;
+  bool asked = false;
+  bool alive = true;
+};
+
+Later::Later(Loop& loop, Task task) : loop_(loop), state_(std::make_shared<State>()) {
+  state_->task = std::move(task);
+}
+
+Later::~Later() { state_->alive = false; }
+
+void Later::ask() {
+  if (std::exchange(state_->asked, true)) return;
+  loop_.post([state = state_] {
+    state->asked = false;
+    if (state->alive) state->task();
+  });
+}
+
 struct FdWatch::State : std::enable_shared_from_this<State> {
   State(Loop& loop, int fd, Callback cb)
       : descriptor(loop.context(), fd), callback(std::move(cb)) {}

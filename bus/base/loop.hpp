@@ -64,6 +64,23 @@ class Timer {
   std::shared_ptr<State> state_;  // shared with the wait in flight, which may outlive the timer
 };
 
+// A callback when the loop has done what it is at, once however often it was asked for until then. Loop
+// thread only. Destroyed, it never runs.
+class Later {
+ public:
+  Later(Loop& loop, Task task);
+  ~Later();
+  Later(const Later&) = delete;
+  Later& operator=(const Later&) = delete;
+
+  void ask();
+
+ private:
+  struct State;
+  Loop& loop_;
+  std::shared_ptr<State> state_;  // shared with the posted task, which may outlive us
+};
+
 // Watches a descriptor that somebody else owns and closes (libzmq, c-ares, libcurl): it is taken
 // out of the loop again before the watch is destroyed, and never read, written or closed. Loop
 // thread only. The owner keeps it open as long as the watch lives.

@@ -101,12 +101,17 @@ ZmqOptions ZmqOptions::subscriber() {
 }
 
 ZmqFrame::ZmqFrame() { zmq_msg_init(native(storage_)); }
+ZmqFrame::ZmqFrame(std::size_t size) {
+  if (zmq_msg_init_size(native(storage_), size) != 0) throw_zmq("making a message");
+}
 ZmqFrame::~ZmqFrame() { zmq_msg_close(native(storage_)); }
 
 proto::ByteView ZmqFrame::bytes() const {
   zmq_msg_t* const message = native(storage_);
   return {static_cast<const char*>(zmq_msg_data(message)), zmq_msg_size(message)};
 }
+
+char* ZmqFrame::data() { return static_cast<char*>(zmq_msg_data(native(storage_))); }
 
 bool ZmqFrame::more() const { return zmq_msg_more(native(storage_)) != 0; }
 
@@ -228,6 +233,14 @@ bool ZmqHandle::send(proto::Bytes&& frame, bool more) {
     if (mere_refusal) return false;
     errno = error;
     throw_zmq("sending");
+  }
+  return true;
+}
+
+bool ZmqHandle::send(ZmqFrame&& frame) {
+  while (zmq_msg_send(native(frame.storage_), socket_, send_flags(false)) < 0) {
+    if (refused()) return false;
+    if (zmq_errno() != EINTR) throw_zmq("sending");
   }
   return true;
 }

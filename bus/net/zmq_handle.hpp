@@ -61,15 +61,18 @@ struct ZmqOptions {
   static ZmqOptions subscriber();
 };
 
-// One received frame, reused for the next. Its bytes are valid until then.
+// One received frame, reused for the next; its bytes are valid until then. Or one to be sent, written
+// in place.
 class ZmqFrame {
  public:
   ZmqFrame();
+  explicit ZmqFrame(std::size_t size);
   ~ZmqFrame();
   ZmqFrame(const ZmqFrame&) = delete;
   ZmqFrame& operator=(const ZmqFrame&) = delete;
 
   proto::ByteView bytes() const;
+  char* data();
   bool more() const;  // another frame of the same message follows
   // Where the sender is: an IP address, for ipc ":UID:GID:PID"; empty if libzmq does not say.
   std::string peer_address() const;
@@ -102,6 +105,7 @@ class ZmqHandle {
   bool send(proto::ByteView frame, bool more = false);
   bool send(proto::Bytes&& frame, bool more = false);  // without a copy if it is big
   bool send(std::vector<proto::Bytes>&& parts);        // one message
+  bool send(ZmqFrame&& frame);
   bool receive(ZmqFrame& frame);
   // The rest of a message that has begun, with its first frame in front; nothing if it is beyond
   // the limits (it is then used up).

@@ -180,6 +180,11 @@ bool ZmqSocket::send(std::vector<proto::Bytes> parts) {
   return state_->handle->send(std::move(parts));
 }
 
+bool ZmqSocket::send(ZmqFrame&& frame) {
+  state_->look_again();
+  return state_->handle->send(std::move(frame));
+}
+
 std::uint64_t ZmqSocket::malformed() const { return state_->malformed; }
 
 }  // namespace mirrorbus::net

@@ -67,6 +67,7 @@ class ZmqSocket {
   bool send(const char* frame) { return send(proto::ByteView(frame)); }
   bool send(proto::Bytes&& frame);
   bool send(std::vector<proto::Bytes> parts);
+  bool send(ZmqFrame&& frame);
 
   std::uint64_t malformed() const;  // messages dropped for their number of frames
 

@@ -81,6 +81,7 @@ Publisher::Publisher(base::Loop& loop, net::ZmqContext& context, const Settings&
       verbs_(stream_, *journal_),
       oldest_(start_tail_.oldest_seq),
       socket_(loop, context, net::ZmqType::XPub, net::ZmqOptions::publisher()),
+      pump_(loop, [this] { pump(); }),
       wake_(loop),
       beat_(loop),
       announce_(loop),
@@ -215,7 +216,7 @@ std::expected<void, PublishError> Publisher::publish(
   const auto ticket = core_->publish(topic, std::move(body), loop_.now(), std::move(submission));
   if (!ticket) return std::unexpected(ticket.error());
   if (on_durable) waiting_.emplace(*ticket, std::move(on_durable));
-  pump();
+  pump_.ask();
   return {};
 }
 
@@ -229,19 +230,15 @@ void Publisher::pump() {
 void Publisher::journal_next() {
   if (duplicate_ || !journalling_.empty() || sealed_.empty()) return;
   while (!sealed_.empty() && journalling_.size() < kGroup) {
+    rows_.push_back(std::move(sealed_.front().row));
     journalling_.push_back(std::move(sealed_.front()));
     sealed_.pop_front();
   }
   writer_.submit(
-      [this] {
-        // The rows stay where they are: the loop does not touch them until this is done.
-        std::vector<store::JournalRow> rows;
-        rows.reserve(journalling_.size());
-        for (const SealedBatch& batch : journalling_) rows.push_back(batch.row);
-        journal_->append(rows);
-      },
+      // The loop does not touch the rows until this is done.
+      [this] { journal_->append(rows_); },
       [this](base::Outcome<void> kept) {
-        if (kept) return journalled(std::exchange(journalling_, {}));
+        if (kept) return journalled(take_back());
         try {
           std::rethrow_exception(kept.error());
         } catch (const std::system_error& error) {
@@ -252,7 +249,7 @@ void Publisher::journal_next() {
               "journal: {}; nothing is acknowledged until there is space, trying every second",
               base::describe(error));
           retry_.start(kRetryDisk, [this] {
-            std::vector<SealedBatch> again = std::exchange(journalling_, {});
+            std::vector<SealedBatch> again = take_back();
             for (auto it = again.rbegin(); it != again.rend(); ++it)
               sealed_.push_front(std::move(*it));
             journal_next();
@@ -263,15 +260,25 @@ void Publisher::journal_next() {
       });
 }
 
+std::vector<SealedBatch> Publisher::take_back() {
+  std::vector<SealedBatch> batches = std::exchange(journalling_, {});
+  for (std::size_t i = 0; i < batches.size(); ++i) batches[i].row = std::move(rows_[i]);
+  rows_.clear();
+  return batches;
+}
+
 void Publisher::journalled(std::vector<SealedBatch> batches) {
-  for (SealedBatch& batch : batches) {
+  for (const SealedBatch& batch : batches) {
     core_->durable(batch.row);
-    for (std::size_t i = 0; i < batch.tickets.size(); ++i)
-      if (auto waiting = waiting_.extract(batch.tickets[i]))
-        waiting.mapped()(
-            Position{batch.row.epoch, batch.row.first_seq + i, batch.frames[i]});
-    for (proto::Bytes& frame : batch.frames) send(std::move(frame));
-    metrics_.events.add(batch.frames.size());
+    for (std::size_t i = 0; i < batch.items.size(); ++i) {
+      const proto::EventFrame frame = batch.frame(i);
+      net::ZmqFrame message(proto::event_frame_size(frame));
+      proto::write_event_frame(message.data(), frame);
+      if (auto waiting = waiting_.extract(batch.items[i].ticket))
+        waiting.mapped()(Position{batch.row.epoch, batch.row.first_seq + i, message.bytes()});
+      socket_.send(std::move(message));
+    }
+    metrics_.events.add(batch.items.size());
     metrics_.batches.add();
   }
   metrics_.last_seq.set(static_cast<double>(core_->last_durable()));
@@ -291,16 +298,14 @@ void Publisher::heard(const proto::Head& head) {
       name_.publisher, head.epoch, core_->epoch()))));
 }
 
-void Publisher::send(proto::Bytes frame) { socket_.send(std::move(frame)); }
-
 void Publisher::beat() {
   if (const auto head = core_->head(loop_.now(), oldest_))
-    send(proto::encode_control(proto::ControlKind::Head, stream_, *head));
+    socket_.send(proto::encode_control(proto::ControlKind::Head, stream_, *head));
   beat_.start(kBeat, [this] { beat(); });
 }
 
 void Publisher::announce() {
-  send(announcement_);
+  socket_.send(announcement_);
   announce_.start(kAnnounce, [this] { announce(); });
 }
 

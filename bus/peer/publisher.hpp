@@ -24,7 +24,7 @@ class Publisher {
   struct Position {
     std::uint64_t epoch;
     std::uint64_t seq;
-    const proto::Bytes& frame;  // as it is sent: sealed, provable by itself; valid during the call
+    proto::ByteView frame;  // as it is sent: sealed, provable by itself; valid during the call
   };
   using OnDurable = std::move_only_function<void(const Position&)>;
 
@@ -69,12 +69,12 @@ class Publisher {
   void use_credential(Signed made);
   void pump();
   void journal_next();
+  std::vector<SealedBatch> take_back();
   void journalled(std::vector<SealedBatch> batches);
   void beat();
   void announce();
   void care();
   void broken(std::exception_ptr error);
-  void send(proto::Bytes frame);
   void add_verbs(ServeServer& serve);
 
   base::Loop& loop_;
@@ -98,11 +98,13 @@ class Publisher {
   std::vector<proto::Endpoint> advertised_;
 
   std::deque<SealedBatch> sealed_;         // to be journalled
-  std::vector<SealedBatch> journalling_;   // with the worker, or waiting for disk space
+  std::vector<SealedBatch> journalling_;   // without their rows, which are …
+  std::vector<store::JournalRow> rows_;    // … with the worker, or waiting for disk space
   std::unordered_map<std::uint64_t, OnDurable> waiting_;  // by ticket
   base::Task on_ready_;
   bool duplicate_ = false;  // there is another one of us
 
+  base::Later pump_;  // events published in one go make one batch
   base::Timer wake_, beat_, announce_, renew_, care_, retry_;
   struct Metrics {
     explicit Metrics(base::Registry& registry);

@@ -58,7 +58,7 @@ void PublisherCore::use_credential(const proto::Credential& credential, const pr
   credential_id_ = id;
   key_ = std::move(key);
   scopes_.clear();
-  checked_topic_.clear();
+  checked_topic_.reset();
   for (const std::string& scope : credential.scopes)
     if (auto pattern = proto::TopicPattern::parse(scope)) scopes_.push_back(std::move(*pattern));
 }
@@ -72,16 +72,15 @@ std::expected<std::uint64_t, PublishError> PublisherCore::publish(
     proto::ByteView topic, proto::Bytes body, base::Now now,
     std::optional<store::SubmissionRecord> submission) {
   if (!ready(now)) return std::unexpected(PublishError::NotReady);
-  if (topic != checked_topic_) {
-    if (!proto::valid_topic(topic) || !proto::is_under(topic, options_.base) ||
-        topic == options_.base)
+  if (!checked_topic_ || topic != *checked_topic_) {
+    if (!proto::valid_topic(topic) || !proto::is_under(topic, options_.base) || topic == options_.base)
       return std::unexpected(PublishError::BadTopic);
     if (!proto::matches_any(scopes_, topic)) return std::unexpected(PublishError::OutOfScope);
-    checked_topic_ = topic;
+    checked_topic_ = std::make_shared<const std::string>(topic);
   }
   if (body.size() + kEventOverhead > proto::kMaxEventSize)
     return std::unexpected(PublishError::TooLarge);
-  Waiting event{std::string(topic), std::move(body), next_ticket_, std::move(submission)};
+  Waiting event{checked_topic_, std::move(body), next_ticket_, std::move(submission)};
   if (waiting_bytes_ + event.cost() > options_.max_waiting_bytes)
     return std::unexpected(PublishError::Full);
   waiting_bytes_ += event.cost();
@@ -107,6 +106,15 @@ std::optional<base::MonoTime> PublisherCore::wake(base::Now now) const {
                          (1 - tokens_) / options_.signatures_per_second));
 }
 
+proto::EventFrame SealedBatch::frame(std::size_t i) const {
+  const Item& item = items[i];
+  const proto::ByteView bytes = row.bytes, all = paths;
+  const std::size_t path_end = i + 1 < items.size() ? items[i + 1].path_at : all.size();
+  return {bytes.substr(item.at.topic, item.topic_size), bytes.substr(0, proto::kSealedHeaderSize),
+          all.substr(item.path_at, path_end - item.path_at),
+          bytes.substr(item.at.event, item.event_size)};
+}
+
 std::optional<SealedBatch> PublisherCore::next_batch(base::Now now) {
   if (waiting_.empty() || !ready(now)) return std::nullopt;
   refill(now.mono);
@@ -126,26 +134,30 @@ std::optional<SealedBatch> PublisherCore::next_batch(base::Now now) {
   last_time_ns_ = std::max(last_time_ns_, base::to_ns(now.wall));
   row.time_ns = last_time_ns_;
 
+  const std::size_t most = std::min(waiting_.size(), proto::kMaxBatchEvents);
   std::vector<proto::Hash> leaves;
-  std::vector<std::pair<std::string, proto::Bytes>> events;
+  leaves.reserve(most);
+  batch.items.reserve(most);
+  row.bytes.reserve(proto::kSealedHeaderSize + std::min(waiting_bytes_, proto::kMaxBatchBytes));
+  row.bytes.resize(proto::kSealedHeaderSize);  // written when the root is known
   std::size_t bytes = 0;
-  while (!waiting_.empty() && events.size() < proto::kMaxBatchEvents) {
+  while (!waiting_.empty() && batch.items.size() < proto::kMaxBatchEvents) {
     Waiting& next = waiting_.front();
-    if (!events.empty() && bytes + next.cost() > proto::kMaxBatchBytes) break;
+    if (!batch.items.empty() && bytes + next.cost() > proto::kMaxBatchBytes) break;
     bytes += next.cost();
     waiting_bytes_ -= next.cost();
     const std::uint64_t seq = ++sealed_seq_;
-    proto::Bytes event;
-    event.reserve(next.body.size() + 48);
-    proto::append_event(event, seq, last_time_ns_, base_segments_,
-                        prefixes_.publish(next.topic, seq), next.body);
-    leaves.push_back(proto::event_leaf(next.topic, event));
-    batch.tickets.push_back(next.ticket);
+    event_.clear();
+    proto::append_event(event_, seq, last_time_ns_, base_segments_,
+                        prefixes_.publish(*next.topic, seq), next.body);
+    leaves.push_back(proto::event_leaf(*next.topic, event_));
+    const proto::RowItemAt at = proto::append_row_item(row.bytes, *next.topic, event_);
+    batch.items.push_back({at, static_cast<std::uint32_t>(next.topic->size()),
+                           static_cast<std::uint32_t>(event_.size()), 0, next.ticket});
     if (next.submission) {
       next.submission->seq = seq;
       row.submissions.push_back(std::move(*next.submission));
     }
-    events.emplace_back(std::move(next.topic), std::move(event));
     waiting_.pop_front();
   }
   row.last_seq = sealed_seq_;
@@ -156,7 +168,7 @@ std::optional<SealedBatch> PublisherCore::next_batch(base::Now now) {
   header.epoch = epoch_;
   header.number = row.number;
   header.first_seq = row.first_seq;
-  header.count = static_cast<std::uint16_t>(events.size());
+  header.count = static_cast<std::uint16_t>(batch.items.size());
   header.time_ns = row.time_ns;
   header.root = tree.root();
   header.previous = sealed_header_;
@@ -165,17 +177,12 @@ std::optional<SealedBatch> PublisherCore::next_batch(base::Now now) {
   row.header = proto::header_hash(sealed);
   const trust::Seal seal = key_->sign(sealed);
   sealed.append(seal.data(), seal.size());
+  row.bytes.replace(0, sealed.size(), sealed);
 
-  row.bytes.reserve(sealed.size() + bytes);
-  row.bytes = sealed;
-  batch.frames.reserve(events.size());
-  proto::Bytes path;
-  for (std::size_t i = 0; i < events.size(); ++i) {
-    const auto& [topic, event] = events[i];
-    proto::append_row_item(row.bytes, topic, event);
-    path.clear();
-    tree.append_path(path, i);
-    proto::append_event_frame(batch.frames.emplace_back(), {topic, sealed, path, event});
+  batch.paths.reserve(batch.items.size() * tree.path_nodes(0) * proto::Hash::kSize);
+  for (std::size_t i = 0; i < batch.items.size(); ++i) {
+    batch.items[i].path_at = static_cast<std::uint32_t>(batch.paths.size());
+    tree.append_path(batch.paths, i);
   }
   sealed_batch_ = row.number;
   sealed_header_ = row.header;
@@ -193,8 +200,7 @@ void PublisherCore::durable(const store::JournalRow& row) {
 }
 
 std::optional<proto::Bytes> PublisherCore::head(base::Now now, std::uint64_t oldest) {
-  if (!credential_ || !key_ || base::to_ns(now.wall) > credential_->not_after_ns)
-    return std::nullopt;
+  if (!credential_ || !key_ || base::to_ns(now.wall) > credential_->not_after_ns) return std::nullopt;
   proto::Head head;
   head.stream = stream_;
   head.credential = credential_id_;

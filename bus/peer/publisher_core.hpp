@@ -17,6 +17,7 @@
 
 #include <deque>
 #include <expected>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -41,11 +42,21 @@ struct PublisherOptions {
   base::Duration end_margin = std::chrono::seconds(60);
 };
 
-// A sealed batch, on its way to the journal and then to the subscribers.
+// A sealed batch, on its way to the journal and then to the subscribers. What an event's frame is made
+// of stands in the row already, but for its path.
 struct SealedBatch {
+  struct Item {
+    proto::RowItemAt at;
+    std::uint32_t topic_size, event_size;
+    std::uint32_t path_at;  // in paths, up to the next item's
+    std::uint64_t ticket;
+  };
   store::JournalRow row;
-  std::vector<proto::Bytes> frames;  // one per event, in order
-  std::vector<std::uint64_t> tickets;
+  std::vector<Item> items;
+  proto::Bytes paths;
+
+  // Valid as long as the batch is neither changed nor moved.
+  proto::EventFrame frame(std::size_t i) const;
 };
 
 class PublisherCore {
@@ -90,11 +101,11 @@ class PublisherCore {
 
  private:
   struct Waiting {
-    std::string topic;
+    std::shared_ptr<const std::string> topic;  // one for a run of events
     proto::Bytes body;
     std::uint64_t ticket;
     std::optional<store::SubmissionRecord> submission;
-    std::size_t cost() const { return topic.size() + body.size() + 64; }
+    std::size_t cost() const { return topic->size() + body.size() + 64; }
   };
   bool full_batch() const;
   void refill(base::MonoTime now);
@@ -110,9 +121,10 @@ class PublisherCore {
   proto::Hash credential_id_;
   std::optional<trust::SessionKey> key_;
   std::vector<proto::TopicPattern> scopes_;
-  std::string checked_topic_;  // the last one found good; runs of one topic are common
+  std::shared_ptr<const std::string> checked_topic_;  // the last one found good
 
   std::deque<Waiting> waiting_;
+  proto::Bytes event_;  // the one being encoded
   std::size_t waiting_bytes_ = 0;
   std::uint64_t next_ticket_ = 1;
   std::size_t in_flight_ = 0;  // sealed, not yet durable

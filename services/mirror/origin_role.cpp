@@ -349,7 +349,7 @@ void OriginRole::announce(const tree::StoredVersion& version) {
       context_.update_topic(settings_.name), proto::Bytes(version.body),
       [this, number = version.record.number,
        hash = version.record.tree_hash](const peer::Publisher::Position& at) {
-        worker_.submit([this, number, frame = at.frame] { tree_->mark_announced(number, frame); },
+        worker_.submit([this, number, frame = proto::Bytes(at.frame)] { tree_->mark_announced(number, frame); },
                        [this, number, hash](base::Outcome<void> done) {
                          if (!done) return failed("noting what was announced", done.error());
                          metrics_.versions.add();

@@ -197,7 +197,11 @@ class Publisher {
         under_way_.erase(under_way_.begin());
         commit(batch->row);
         core_->durable(batch->row);
-        for (const proto::Bytes& frame : batch->frames) send(frame);
+        for (std::size_t i = 0; i < batch->items.size(); ++i) {
+          proto::Bytes frame;
+          proto::append_event_frame(frame, batch->frame(i));
+          send(frame);
+        }
         pump();
       });
     }

@@ -76,7 +76,9 @@ struct TestPublisher {
     const auto batch = core->next_batch(now);
     journal.append({&batch->row, 1});
     core->durable(batch->row);
-    return batch->frames.at(0);
+    proto::Bytes frame;
+    proto::append_event_frame(frame, batch->frame(0));
+    return frame;
   }
 };
 
