@@ -6,7 +6,7 @@
 #include "proto/topic.hpp"
 #include "proto/wire.hpp"
 
-#include <algorithm>
+#include <cstring>
 
 namespace mirrorbus::proto {
 namespace {
@@ -61,7 +61,10 @@ std::size_t event_frame_size(const EventFrame& frame) noexcept {
 }
 
 void write_event_frame(char* out, const EventFrame& frame) noexcept {
-  const auto put = [&out](ByteView bytes) { out = std::ranges::copy(bytes, out).out; };
+  const auto put = [&out](ByteView bytes) {
+    std::memcpy(out, bytes.data(), bytes.size());
+    out += bytes.size();
+  };
   put(frame.topic);
   *out++ = 0;
   put(frame.sealed_header);

@@ -4,6 +4,8 @@
 #include "proto/sha256.hpp"
 #include "proto/wire.hpp"
 
+#include <array>
+
 namespace mirrorbus::proto {
 namespace {
 constexpr std::uint8_t kEventVersion = 1;
@@ -55,6 +57,16 @@ Decoded<EventView> decode_event(ByteView bytes) noexcept {
 
 Hash event_leaf(ByteView topic, ByteView event) noexcept {
   const char zero = 0;
+  // Most events are small: one piece is hashed in less time than four.
+  std::array<char, 1024> whole;
+  if (topic.size() + event.size() + 2 <= whole.size()) {
+    char* out = whole.data();
+    *out++ = zero;
+    out += topic.copy(out, topic.size());
+    *out++ = zero;
+    out += event.copy(out, event.size());
+    return sha256({whole.data(), out});
+  }
   return Sha256().update({&zero, 1}).update(topic).update({&zero, 1}).update(event).finish();
 }
 

@@ -36,6 +36,7 @@ struct Result {
   double p50_us = 0, p99_us = 0, p999_us = 0;
   double cpu_s = 0;
   std::uint64_t events = 0;
+  std::uint64_t replayed = 0;
 };
 
 double cpu_seconds() {
@@ -223,6 +224,7 @@ Result bus(const Options& options, std::size_t size, bool durable, bool paced) {
       look();
       subscribing.run();
       const auto& counts = subscriber.counts();
+      result.replayed = counts.replayed;
       if (counts.gaps + counts.denied + counts.undecodable > 0)
         throw std::runtime_error("events were lost in the benchmark");
     });
@@ -271,6 +273,7 @@ void row(const char* what, std::size_t size, const Result& r, bool paced, const 
   else
     fmt::print("{:<34} {:>6} B  {:>10.0f} events/s  {:>5.2f} x bare  cpu {:>5.1f} s\n", what, size,
                r.per_second, r.per_second / bare.per_second, r.cpu_s);
+  if (r.replayed > 0) fmt::print("{:>34}   of these replayed: {}\n", "", r.replayed);
   std::fflush(stdout);
 }
 
