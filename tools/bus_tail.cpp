@@ -5,15 +5,15 @@
 #include "bus/net/zmq_blocking.hpp"
 #include "bus/peer/sources.hpp"
 #include "bus/peer/subscriber.hpp"
-#include "bus/trust/openpgp.hpp"
 #include "proto/batch.hpp"
 #include "proto/event.hpp"
+#include "tools/listening.hpp"
+#include "tools/time_text.hpp"
 #include "tools/tool_config.hpp"
 
 #include <cerrno>
 #include <charconv>
 #include <csignal>
-#include <ctime>
 
 #include <fmt/core.h>
 #include <unistd.h>
@@ -22,41 +22,14 @@ namespace mirrorbus::tools {
 namespace {
 
 struct Options {
-  std::string config;
-  std::vector<std::string> domains, endpoints, topics, exclude;
-  std::string keyring;
+  ListenOptions listen;
+  std::vector<std::string> topics, exclude;
   std::string cursor;
   std::string since = "now";
   std::uint64_t count = 0;
   double timeout_s = 0;
   bool json = false, pretty = false, no_verify = false, verbose = false;
 };
-
-std::string utc(std::uint64_t time_ns) {
-  const std::time_t seconds = static_cast<std::time_t>(time_ns / 1'000'000'000);
-  std::tm parts{};
-  gmtime_r(&seconds, &parts);
-  char text[32];
-  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &parts);
-  return fmt::format("{}.{:09}Z", text, time_ns % 1'000'000'000);
-}
-
-// "2026-11-20", "2026-11-20T12:00:00", with or without Z (always UTC), or "@SECONDS".
-std::optional<std::uint64_t> parse_time(const std::string& text) {
-  if (text.starts_with("@")) {
-    char* end = nullptr;
-    const double seconds = std::strtod(text.c_str() + 1, &end);
-    if (*end != '\0' || seconds < 0) return std::nullopt;
-    return static_cast<std::uint64_t>(seconds * 1e9);
-  }
-  for (const char* format :
-       {"%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d"}) {
-    std::tm parts{};
-    const char* end = strptime(text.c_str(), format, &parts);
-    if (end && *end == '\0') return static_cast<std::uint64_t>(timegm(&parts)) * 1'000'000'000;
-  }
-  return std::nullopt;
-}
 
 std::optional<std::uint64_t> parse_number(std::string_view text) {
   std::uint64_t value = 0;
@@ -151,28 +124,6 @@ class Printer {
   std::uint64_t printed_ = 0;
 };
 
-std::vector<proto::TopicPattern> patterns(const std::vector<std::string>& texts) {
-  std::vector<proto::TopicPattern> parsed;
-  for (const std::string& text : texts) {
-    auto pattern = proto::TopicPattern::parse(text);
-    if (!pattern) throw std::runtime_error("\"" + text + "\" is not a topic pattern");
-    parsed.push_back(std::move(*pattern));
-  }
-  return parsed;
-}
-
-// Whoever has a key in this keyring may say anything: the operator chose the keyring.
-peer::TrustSettings trust_keyring(const std::string& home) {
-  peer::TrustSettings trust;
-  trust.home = home;
-  peer::AllowSettings allow;
-  allow.topics = {"**"};
-  for (const proto::Bytes& fingerprint : trust::OpenPgp(home).public_keys())
-    allow.keys.push_back(proto::to_hex(fingerprint));
-  trust.allow.push_back(std::move(allow));
-  return trust;
-}
-
 // Frames as they come, believed by nobody: for looking at a bus whose keys are not at hand.
 int tail_unverified(const Options& options, const std::vector<proto::TopicPattern>& topics,
                     const std::vector<std::string>& endpoints, Printer& printer) {
@@ -206,12 +157,7 @@ int bus_tail(int argc, char** argv) {
   Options options;
   base::CommandLine line(
       "bus-tail", "Prints the events of a bus as they come: verified, in order, gaps named.");
-  line.option("--config", options.config, "a daemon's or tool's configuration file")
-      .existing_file();
-  line.option("--domain", options.domains, "find publishers through SRV records of this domain");
-  line.option("--endpoint", options.endpoints, "connect to this publisher, tcp://ADDRESS:PORT");
-  line.option("--keyring", options.keyring, "GnuPG home with the public keys to trust")
-      .existing_directory();
+  options.listen.add_to(line);
   line.option("--topic", options.topics,
               "only topics matching this pattern (* one word, ** any number)");
   line.option("--exclude", options.exclude, "leave out topics matching this pattern");
@@ -234,29 +180,21 @@ int bus_tail(int argc, char** argv) {
                "or PUBLISHER:EPOCH:SEQ\n");
     return 2;
   }
-  ToolConfig config = load_tool_config(options.config);
-  peer::DiscoverySettings& discovery = config.settings.discovery;
-  if (!options.domains.empty() || !options.endpoints.empty()) {
-    discovery.domains = options.domains;
-    discovery.fixed.clear();
-    for (const std::string& endpoint : options.endpoints) discovery.fixed.push_back({endpoint, ""});
-  }
-  if (discovery.domains.empty() && discovery.fixed.empty()) {
-    fmt::print(stderr,
-               "bus-tail: needs --config, --domain or --endpoint to know where to listen\n");
+  const auto settings = options.listen.settings();
+  if (!settings) {
+    fmt::print(stderr, "bus-tail: {}\n", settings.error());
     return 2;
   }
   if (options.topics.empty()) options.topics = {"**"};
-  const auto topics = patterns(options.topics);
-  Printer printer(options, patterns(options.exclude));
+  const auto topics = topic_patterns(options.topics);
+  Printer printer(options, topic_patterns(options.exclude));
 
   if (options.no_verify) {
     std::vector<std::string> endpoints;
-    for (const auto& source : discovery.fixed) endpoints.push_back(source.publish);
+    for (const auto& source : settings->discovery.fixed) endpoints.push_back(source.publish);
     return tail_unverified(options, topics, endpoints, printer);
   }
-  if (!options.keyring.empty()) config.settings.trust = trust_keyring(options.keyring);
-  if (config.settings.trust.allow.empty()) {
+  if (settings->trust.allow.empty()) {
     fmt::print(stderr,
                "bus-tail: needs [[trust.allow]] rules in --config, or --keyring; or --no-verify\n");
     return 2;
@@ -271,7 +209,7 @@ int bus_tail(int argc, char** argv) {
   peer::SubscriberOptions subscription;
   subscription.patterns = topics;
   subscription.start = *since;
-  subscription.gap_after = config.settings.bus.gap_after;
+  subscription.gap_after = settings->bus.gap_after;
   peer::Subscriber::Handlers handlers;
   handlers.on_event = [&](const peer::Delivery& event) {
     const auto body = proto::unpack(event.body);
@@ -287,9 +225,9 @@ int bus_tail(int argc, char** argv) {
     return peer::Outcome::Delivered;
   };
   handlers.on_gap = [&](const peer::Gap& gap) { printer.gap(gap); };
-  peer::Subscriber subscriber(loop, context, subscription, config.settings.trust, options.cursor,
+  peer::Subscriber subscriber(loop, context, subscription, settings->trust, options.cursor,
                               registry, log, std::move(handlers));
-  peer::Sources sources(loop, discovery, subscriber, registry, log);
+  peer::Sources sources(loop, settings->discovery, subscriber, registry, log);
 
   base::Timer timeout(loop);
   if (options.timeout_s > 0)
