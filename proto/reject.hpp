@@ -42,7 +42,9 @@ namespace mirrorbus::proto {
   X(UnknownSigner, "unknown_signer")      /* no such key in the keyring */                      \
   X(UnknownCredential, "unknown_credential")                                                    \
   X(WrongSigner, "wrong_signer")          /* signed, but not by the key it names */             \
+  X(UntrustedSigner, "untrusted_signer")  /* X.509: no chain to an authority, or not for this */ \
   X(KeyRevoked, "key_revoked")                                                                  \
+  X(RevocationUnknown, "revocation_unknown") /* X.509: no valid CRL of each issuer */            \
   X(KeyExpired, "key_expired")                                                                  \
   X(CredentialExpired, "credential_expired")                                                    \
   X(CredentialNotYet, "credential_not_yet")                                                     \

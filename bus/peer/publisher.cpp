@@ -1,8 +1,6 @@
 #include "bus/peer/publisher.hpp"
 
 #include "bus/store/memory_journal.hpp"
-#include "bus/trust/openpgp.hpp"
-#include "bus/trust/policy.hpp"
 #include "proto/head.hpp"
 
 #include <algorithm>
@@ -25,19 +23,8 @@ constexpr std::int64_t kWalPages = (64 << 20) / 16384;
 constexpr std::size_t kGroup = 32;
 
 proto::StreamName stream_name(const Settings& settings) {
-  proto::StreamName name;
-  name.publisher = settings.bus.publisher;
-  if (settings.signing.scheme == "none") return name;
-  if (settings.signing.scheme != "openpgp")
-    throw std::runtime_error("[signing] scheme = \"" + settings.signing.scheme +
-                             "\" is not built yet; use \"openpgp\" or \"none\"");
-  const auto key = trust::KeyName::parse(settings.signing.key);
-  if (!key || key->scheme != proto::Scheme::OpenPgp)
-    throw std::runtime_error("[signing] key = \"" + settings.signing.key +
-                             "\" is not the full fingerprint of an OpenPGP key");
-  name.scheme = proto::Scheme::OpenPgp;
-  name.fingerprint = key->fingerprint;
-  return name;
+  const trust::Identity identity = settings.signing.identity();
+  return {identity.scheme, identity.fingerprint(), settings.bus.publisher};
 }
 
 std::unique_ptr<store::Journal> open_journal(const BusSettings& bus) {
@@ -140,20 +127,21 @@ void Publisher::get_credential() {
   credential.scopes = {settings_.bus.base() + ".**"};
   credential.endpoints = advertised_;
   signer_.submit(
-      [credential, signing = settings_.signing]() mutable {
+      [credential, identity = settings_.signing.identity()]() mutable {
+        // A key may have been renewed since, but it must be the same: others know the stream by it.
+        if (identity.fingerprint() != credential.stream.fingerprint)
+          throw std::runtime_error(identity.certificate +
+                                   " is of another key now; that takes a restart");
         trust::SessionKey key;
         credential.session_key = key.public_key();
-        if (credential.stream.scheme == proto::Scheme::None)
-          return Signed{credential, {proto::encode_credential(credential), {}}, std::move(key)};
-        trust::OpenPgp gpg(signing.home);
-        if (const std::int64_t end = gpg.signing_key_expires(signing.key); end != 0)
+        if (const std::int64_t end = identity.expires_s(); end != 0)
           credential.not_after_ns = std::min(credential.not_after_ns,
                                              static_cast<std::uint64_t>(end) * 1'000'000'000);
         if (credential.not_after_ns < credential.not_before_ns)
-          throw std::runtime_error("key " + signing.key +
+          throw std::runtime_error("key " + identity.key +
                                    " has expired: extend it or configure another");
         const proto::Bytes document = proto::encode_credential(credential);
-        return Signed{credential, {document, gpg.sign(signing.key, document)}, std::move(key)};
+        return Signed{credential, {document, identity.sign(document)}, std::move(key)};
       },
       [this](base::Outcome<Signed> made) {
         if (made) return use_credential(std::move(*made));

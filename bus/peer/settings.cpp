@@ -133,6 +133,11 @@ SigningSettings read_signing(const ConfigTable& table) {
 TrustSettings read_trust(const ConfigTable& table) {
   TrustSettings s;
   s.home = directory(table, "home");
+  s.authorities = table.text("authorities", "");
+  s.certificates = directory(table, "certificates");
+  s.crl = table.choice("crl", {"required", "off"}, "required") == "required";
+  if (s.authorities.empty() != s.certificates.empty())
+    table.fail("", "X.509 needs both authorities and certificates");
   for (const ConfigTable& item : table.tables("allow")) {
     AllowSettings rule{item.texts("topics"), item.texts("keys"), item.texts("publishers"),
                        item.boolean("unsigned", false)};
@@ -171,6 +176,13 @@ ListenSettings read_listen(const ConfigTable& table) {
 }
 
 }  // namespace
+
+trust::Identity SigningSettings::identity() const {
+  const proto::Scheme kind = scheme == "openpgp" ? proto::Scheme::OpenPgp
+                             : scheme == "x509"  ? proto::Scheme::X509
+                                                 : proto::Scheme::None;
+  return {kind, key, certificate, home};
+}
 
 Settings Settings::read(const base::Config& config, std::string_view daemon) {
   Settings s;

@@ -8,6 +8,7 @@
 #include "bus/base/config.hpp"
 #include "bus/base/log.hpp"
 #include "bus/net/discovery_core.hpp"
+#include "bus/trust/keyring.hpp"
 
 #include <cstdint>
 #include <optional>
@@ -56,6 +57,8 @@ struct SigningSettings {
   std::string certificate;      // x509: file of the certificate
   std::string home;             // openpgp: GnuPG home
   base::Duration lifetime = std::chrono::hours(24);  // of a credential; renewed at half
+
+  trust::Identity identity() const;
 };
 
 // [trust], [[trust.allow]]
@@ -66,8 +69,13 @@ struct AllowSettings {
   bool unsigned_streams = false;  // unsigned = true
 };
 struct TrustSettings {
-  std::string home;
+  std::string home;          // GnuPG home with the public keys
+  std::string authorities;   // X.509: file of the CAs' certificates
+  std::string certificates;  // X.509: folder of publishers' and intermediate certificates, CRLs
+  bool crl = true;           // crl = "required" | "off"
   std::vector<AllowSettings> allow;
+
+  trust::Keyring keyring() const { return {home, {authorities, certificates, crl}}; }
 };
 
 // [http], [content]; not present: `listen` is empty

@@ -1,12 +1,9 @@
 #include "bus/peer/subscriber.hpp"
 
 #include "bus/peer/refused.hpp"
-#include "bus/trust/openpgp.hpp"
 
 #include <algorithm>
 #include <stdexcept>
-
-#include <sys/stat.h>
 
 namespace mirrorbus::peer {
 namespace {
@@ -20,18 +17,6 @@ constexpr base::Duration kLogPause = 60s;
 constexpr base::Duration kGivenUp = 1s;  // libzmq says much sooner that it tries again
 constexpr int kVerifyTries = 30;
 constexpr base::Duration kVerifyPause = 1s;
-
-// Changes when gpg's keyring does.
-std::string stamp_of(const std::string& home) {
-  std::string stamp;
-  for (const char* file : {"/pubring.kbx", "/pubring.gpg"}) {
-    struct stat st;
-    if (stat((home + file).c_str(), &st) == 0)
-      stamp +=
-          fmt::format("{}.{}.{}.{} ", st.st_ino, st.st_size, st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
-  }
-  return stamp;
-}
 
 store::Cursors load(const std::unique_ptr<store::CursorStore>& store) {
   return store ? store->load() : store::Cursors{};
@@ -77,7 +62,7 @@ Subscriber::Subscriber(base::Loop& loop, net::ZmqContext& context, SubscriberOpt
       saved_(load(cursor_store_)),
       core_(std::move(options), policy_from(trust), saved_, *this),
       asker_(loop, context, [this](proto::Reject why) { count_refused(registry_, why); }),
-      keyring_stamp_(stamp_of(trust.home)),
+      keyring_stamp_(trust.keyring().stamp()),
       tick_(loop),
       verifier_(loop, 1) {
   tick();
@@ -181,26 +166,22 @@ void Subscriber::check_credential(const KnownCredential& known) {
     loop_.post([judged] { judged(CredentialVerdict{}); });
     return;
   }
-  if (known.credential.stream.scheme != proto::Scheme::OpenPgp) {
-    loop_.post([judged] { judged(proto::refuse(proto::Reject::SchemeMismatch)); });
-    return;
-  }
-  verify(id, known.sealed, judged, kVerifyTries);
+  verify(known.credential.stream, known.sealed, judged, kVerifyTries);
 }
 
-void Subscriber::verify(const proto::Hash& id, const proto::SealedCredential& sealed, Judge judged,
-                        int tries) {
+void Subscriber::verify(const proto::StreamName& stream, const proto::SealedCredential& sealed,
+                        Judge judged, int tries) {
+  const proto::Hash id = proto::credential_id(sealed.document);
   verifier_.submit(
-      [home = trust_.home, sealed] {
-        return trust::OpenPgp(home).verify(sealed.document, sealed.signature);
-      },
-      [this, id, sealed, judged,
-       tries](base::Outcome<proto::Decoded<trust::OpenPgp::Verified>> verified) {
+      [keyring = trust_.keyring(), stream, sealed] { return keyring.verify(stream, sealed); },
+      [this, id, stream, sealed, judged,
+       tries](base::Outcome<proto::Decoded<trust::Verified>> verified) {
         if (verified) {
           verify_again_.erase(id);
           if (!*verified) return judged(proto::refuse(verified->error()));
-          return judged(
-              CredentialVerdict{(*verified)->primary_fingerprint, (*verified)->expires_s});
+          if (const std::int64_t until = (*verified)->recheck_s; until != 0)
+            recheck_s_ = recheck_s_ == 0 ? until : std::min(recheck_s_, until);
+          return judged(CredentialVerdict{(*verified)->fingerprint, (*verified)->expires_s});
         }
         std::string why;
         try {
@@ -209,7 +190,7 @@ void Subscriber::verify(const proto::Hash& id, const proto::SealedCredential& se
           why = base::describe(error);
         }
         // gpg failing (a lock held by another process, no memory) says nothing of the credential.
-        log_.warning("gpg could not check a credential{}: {}", tries > 1 ? ", trying again" : "",
+        log_.warning("a credential could not be checked{}: {}", tries > 1 ? ", trying again" : "",
                      why);
         if (tries <= 1) {
           verify_again_.erase(id);
@@ -217,8 +198,9 @@ void Subscriber::verify(const proto::Hash& id, const proto::SealedCredential& se
         }
         auto& timer = verify_again_[id];
         if (!timer) timer = std::make_unique<base::Timer>(loop_);
-        timer->start(kVerifyPause,
-                     [this, id, sealed, judged, tries] { verify(id, sealed, judged, tries - 1); });
+        timer->start(kVerifyPause, [this, stream, sealed, judged, tries] {
+          verify(stream, sealed, judged, tries - 1);
+        });
       });
 }
 
@@ -308,17 +290,24 @@ void Subscriber::save_cursor() {
 }
 
 void Subscriber::watch_keyring() {
-  std::string stamp = stamp_of(trust_.home);
-  if (stamp == keyring_stamp_) return;
+  std::string stamp = trust_.keyring().stamp();
+  const bool changed = stamp != keyring_stamp_;
+  // A list that has run out, like one that was replaced, may take back what was believed.
+  const bool outdated = recheck_s_ != 0 && base::to_ns(loop_.now().wall) / 1'000'000'000 >
+                                               static_cast<std::uint64_t>(recheck_s_);
+  if (!changed && !outdated) return;
   keyring_stamp_ = std::move(stamp);
-  log_.notice("the keyring in {} has changed; checking all credentials again", trust_.home);
+  recheck_s_ = 0;
+  log_.notice("{}; checking all credentials again",
+              changed ? "the keys, certificates or CRLs that are trusted have changed"
+                      : "a CRL has come to its end");
   core_.set_policy(policy_from(trust_));
 }
 
 void Subscriber::set_trust(const TrustSettings& trust) {
   trust::Policy policy = policy_from(trust);  // throws before anything has changed
   trust_ = trust;
-  keyring_stamp_ = stamp_of(trust_.home);
+  keyring_stamp_ = trust_.keyring().stamp();
   core_.set_policy(std::move(policy));
 }
 

@@ -88,7 +88,7 @@ class Subscriber : private SubscriberActions {
   SourceId source_id(const std::string& endpoint);
 
   using Judge = std::function<void(const proto::Decoded<CredentialVerdict>&)>;
-  void verify(const proto::Hash& id, const proto::SealedCredential& sealed, Judge judged,
+  void verify(const proto::StreamName& stream, const proto::SealedCredential& sealed, Judge judged,
               int tries);
   void connect(const std::string& endpoint);
   void connection_event(const std::string& endpoint, net::ZmqEvent::Kind kind);
@@ -116,6 +116,7 @@ class Subscriber : private SubscriberActions {
   std::map<std::string, SourceId> source_ids_;  // of every endpoint ever heard or asked
   std::vector<std::string> serve_endpoints_;
   std::string keyring_stamp_;
+  std::int64_t recheck_s_ = 0;  // when what was looked at for revocation ends; 0 = never
   SubscriberCounts exported_;
   std::set<proto::Hash> joined_;
   std::map<proto::Reject, base::MonoTime> last_logged_;

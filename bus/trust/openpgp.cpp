@@ -113,7 +113,7 @@ std::vector<proto::Bytes> OpenPgp::public_keys() {
   return fingerprints;
 }
 
-proto::Decoded<OpenPgp::Verified> OpenPgp::verify(proto::ByteView document, proto::ByteView signature) {
+proto::Decoded<Verified> OpenPgp::verify(proto::ByteView document, proto::ByteView signature) {
   const Data plain = data_from(document);
   const Data seal = data_from(signature);
   const gpgme_error_t error = gpgme_op_verify(context_->ctx, seal.get(), plain.get(), nullptr);
@@ -147,7 +147,7 @@ proto::Decoded<OpenPgp::Verified> OpenPgp::verify(proto::ByteView document, prot
     signer_expires = sub->expires;
     found = true;
   }
-  if (!found || !proto::from_hex(key->subkeys->fpr, verified.primary_fingerprint))
+  if (!found || !proto::from_hex(key->subkeys->fpr, verified.fingerprint))
     return proto::refuse(proto::Reject::BadSignature);
   verified.expires_s = earlier(key->subkeys->expires, signer_expires);
   return verified;

@@ -2,6 +2,7 @@
 // and blocks: worker threads only, one OpenPgp per thread.
 #pragma once
 
+#include "bus/trust/verified.hpp"
 #include "proto/bytes.hpp"
 #include "proto/reject.hpp"
 
@@ -29,10 +30,6 @@ class OpenPgp {
   // Every public key that is not revoked: primary fingerprints.
   std::vector<proto::Bytes> public_keys();
 
-  struct Verified {
-    proto::Bytes primary_fingerprint;  // 20 or 32 bytes
-    std::int64_t expires_s = 0;        // the earlier end of primary and signing key; 0 = never
-  };
   // UnknownSigner, BadSignature or KeyRevoked. A key that has expired since still verifies what it
   // signed: `expires_s` says how far it reaches.
   proto::Decoded<Verified> verify(proto::ByteView document, proto::ByteView signature);

@@ -1,0 +1,38 @@
+// One door to the schemes that credentials are signed with: what a reader believes, and what a
+// publisher signs with. All but stamp() and fingerprint() may start gpg and read many files: worker
+// threads only.
+#pragma once
+
+#include "bus/trust/verified.hpp"
+#include "bus/trust/x509.hpp"
+#include "proto/credential.hpp"
+
+#include <string>
+
+namespace mirrorbus::trust {
+
+struct Keyring {
+  std::string gnupg_home;  // either may be empty: then nobody is known by that scheme
+  X509Trust x509;
+
+  // As OpenPgp's and X509Trust's. SchemeMismatch where there is nothing to check a signature with.
+  proto::Decoded<Verified> verify(const proto::StreamName& stream,
+                                  const proto::SealedCredential& sealed) const;
+  // Changes when keys, certificates or CRLs do. A few system calls.
+  std::string stamp() const;
+};
+
+struct Identity {
+  proto::Scheme scheme = proto::Scheme::None;
+  std::string key;          // OpenPGP: primary fingerprint; X.509: the private key's file
+  std::string certificate;  // X.509: its certificate's file
+  std::string gnupg_home;   // OpenPGP
+
+  // What streams and rules call it. Throws std::runtime_error that says what to look at, as do the
+  // others.
+  proto::Bytes fingerprint() const;
+  std::int64_t expires_s() const;  // 0 = never
+  proto::Bytes sign(proto::ByteView document) const;
+};
+
+}  // namespace mirrorbus::trust
