@@ -44,7 +44,7 @@ BusChecker::BusChecker(base::Loop& loop, net::ZmqContext& context, const peer::S
           loop, resolver_options(settings.discovery.resolvers, patience_))),
       asker_(
           loop, context, [](proto::Reject) {}, patience_),
-      gpg_(loop, 1) {}
+      verifier_(loop, 1) {}
 BusChecker::~BusChecker() = default;
 
 void BusChecker::start() {
@@ -278,19 +278,15 @@ void BusChecker::check_key(const proto::Hash& id, const proto::SealedCredential&
   const proto::Hash credential = (*known)->id;
   if (stream.credential.stream.scheme == proto::Scheme::None)
     return judge_key(id, credential, peer::CredentialVerdict{});
-  if (stream.credential.stream.scheme != proto::Scheme::OpenPgp)
-    return refused(id, proto::Reject::SchemeMismatch);
-  gpg_.submit(
-      [home = settings_.trust.home, sealed] {
-        return trust::OpenPgp(home).verify(sealed.document, sealed.signature);
-      },
-      [this, id, credential](base::Outcome<proto::Decoded<trust::OpenPgp::Verified>> verified) {
-        if (!verified) return refused(id, proto::Reject::Unavailable);
-        if (!*verified) return refused(id, verified->error());
-        judge_key(
-            id, credential,
-            peer::CredentialVerdict{(*verified)->primary_fingerprint, (*verified)->expires_s});
-      });
+  verifier_.submit([keyring = settings_.trust.keyring(), name = stream.credential.stream,
+                    sealed] { return keyring.verify(name, sealed); },
+                   [this, id, credential](base::Outcome<proto::Decoded<trust::Verified>> verified) {
+                     if (!verified) return refused(id, proto::Reject::Unavailable);
+                     if (!*verified) return refused(id, verified->error());
+                     judge_key(
+                         id, credential,
+                         peer::CredentialVerdict{(*verified)->fingerprint, (*verified)->expires_s});
+                   });
 }
 
 void BusChecker::judge_key(const proto::Hash& id, const proto::Hash& credential,

@@ -87,7 +87,7 @@ class BusChecker {
   std::map<std::string, std::unique_ptr<net::ZmqSocket>> publishers_;  // by endpoint
   std::map<std::string, std::optional<proto::Hash>> servers_;          // which stream they hold
   std::map<proto::Hash, std::unique_ptr<Stream>> streams_;
-  base::WorkerPool gpg_;
+  base::WorkerPool verifier_;
 };
 
 }  // namespace mirrorbus::tools

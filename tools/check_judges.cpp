@@ -87,9 +87,12 @@ Finding judge_srv(SrvKind kind, const std::string& name, const net::SrvAnswer& a
 std::vector<std::string> allowed_topics(const peer::TrustSettings& trust,
                                         const proto::StreamName& stream) {
   std::vector<std::string> topics;
-  for (const peer::AllowSettings& rule : trust.allow)
-    if (peer::policy_from({trust.home, {rule}}).lists(stream))
+  for (const peer::AllowSettings& rule : trust.allow) {
+    peer::TrustSettings one;
+    one.allow = {rule};
+    if (peer::policy_from(one).lists(stream))
       topics.insert(topics.end(), rule.topics.begin(), rule.topics.end());
+  }
   return topics;
 }
 
