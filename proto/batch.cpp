@@ -6,6 +6,8 @@
 #include "proto/topic.hpp"
 #include "proto/wire.hpp"
 
+#include <algorithm>
+
 #include <cstring>
 
 namespace mirrorbus::proto {
@@ -62,8 +64,7 @@ std::size_t event_frame_size(const EventFrame& frame) noexcept {
 
 void write_event_frame(char* out, const EventFrame& frame) noexcept {
   const auto put = [&out](ByteView bytes) {
-    std::memcpy(out, bytes.data(), bytes.size());
-    out += bytes.size();
+    out = std::ranges::copy(bytes, out).out;  // not memcpy: a part may be empty and nowhere
   };
   put(frame.topic);
   *out++ = 0;

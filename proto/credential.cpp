@@ -109,7 +109,8 @@ Decoded<Credential> decode_credential(ByteView document) {
   if (r.failure()) return refuse(*r.failure());
   if (!valid_fingerprint(c.stream.scheme, c.stream.fingerprint)) return refuse(Reject::BadField);
   if (c.stream.publisher.empty() || !printable(c.stream.publisher)) return refuse(Reject::BadField);
-  if (c.epoch == 0 || c.not_before_ns > c.not_after_ns || c.pin.epoch >= c.epoch + (c.serial > 0))
+  if (c.epoch == 0 || c.not_before_ns > c.not_after_ns || c.pin.epoch >= c.epoch + (c.serial > 0) ||
+      c.pin.last_seq == UINT64_MAX)  // no event could follow
     return refuse(Reject::BadField);
   for (const std::string& scope : c.scopes)
     if (!TopicPattern::parse(scope)) return refuse(Reject::BadPattern);

@@ -8,6 +8,7 @@ namespace mirrorbus::peer {
 void EventOrder::consume(SubscribedStream& stream, std::uint64_t seq, std::uint64_t time_ns,
                          KnownCredential& known, proto::ByteView topic, proto::ByteView body) {
   stream.tracker->advance(seq);
+  stream.earliest = std::max(stream.earliest, known.credential.epoch);
   stream.stuck_since.reset();
   SubscriberCounts& counts = subscription_.counts;
   const SubscriberOptions& options = subscription_.options;
@@ -72,9 +73,10 @@ void EventOrder::enter_epoch(SubscribedStream& stream, const proto::Credential& 
          first.new_journal ? GapReason::NewJournal : GapReason::Rewound);
     tracker.rewind(end);
     stream.ends.clear();
+    stream.earliest = first.epoch;
   } else {
     stream.ends.add(end, stream.epoch);
-    tracker.end_epoch(stream.epoch, end);
+    tracker.end_epochs_before(first.epoch, end);
     tracker.want(end);
   }
   stream.begin_epoch(first.epoch, 0);
@@ -92,6 +94,7 @@ void EventOrder::skip_unknown_epochs(SubscribedStream& stream) {
     lost(stream, pin.epoch, 1, pin.last_seq, GapReason::Unavailable);
   stream.tracker->rewind(pin.last_seq);
   stream.ends.clear();
+  stream.earliest = stream.unknown_epoch;
   stream.begin_epoch(stream.unknown_epoch, newest->credential.serial);
   stream.unknown_epoch = 0;
 }

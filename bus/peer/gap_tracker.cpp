@@ -28,9 +28,9 @@ std::optional<std::pair<std::uint64_t, HeldEvent>> GapTracker::take_ready(
   return std::nullopt;
 }
 
-void GapTracker::end_epoch(std::uint64_t epoch, std::uint64_t last) {
+void GapTracker::end_epochs_before(std::uint64_t epoch, std::uint64_t last) {
   for (auto it = held_.upper_bound(last); it != held_.end();) {
-    if (it->second.epoch > epoch) {
+    if (it->second.epoch >= epoch) {
       ++it;
       continue;
     }

@@ -49,8 +49,8 @@ class GapTracker {
   // The next held event that is in order now, if it is of this epoch or an earlier one.
   std::optional<std::pair<std::uint64_t, HeldEvent>> take_ready(std::uint64_t epoch);
 
-  // An epoch ended at `last`: what is held of it beyond that is not part of its history.
-  void end_epoch(std::uint64_t epoch, std::uint64_t last);
+  // `epoch` goes on from `last`: what is held of earlier ones beyond that is not part of its history.
+  void end_epochs_before(std::uint64_t epoch, std::uint64_t last);
   // Back to `position` (the publisher was restored from a copy, or lost its journal); what is held
   // belongs to numbers that are given out again.
   void rewind(std::uint64_t position);

@@ -24,6 +24,10 @@ std::optional<proto::Reject> check_row(const Replay& replay, std::size_t i, bool
                                               row.seal(), false, now);
   if (!good) return good.error();
   if (proto::row_root(row) != header.root) return proto::Reject::BadRoot;
+  if (header.epoch < stream.epoch && header.last_seq() > stream.tracker->position() &&
+      !(stream.may_hold(std::max(header.first_seq, stream.tracker->position() + 1), header.epoch) &&
+        stream.may_hold(header.last_seq(), header.epoch)))
+    return proto::Reject::EpochRollback;
   if (header.epoch == stream.epoch &&
       stream.headers.contradict(header.number, proto::header_hash(row.header())))
     return proto::Reject::Equivocation;

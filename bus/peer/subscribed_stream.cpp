@@ -63,6 +63,19 @@ std::optional<std::uint64_t> EpochEnds::end_of(std::uint64_t seq) const {
   return {};
 }
 
+std::uint64_t EpochEnds::begun_by(std::uint64_t seq, std::uint64_t newest) const {
+  return ends_.empty() || seq <= ends_.front().first ? 0 : epoch_of(seq, newest);
+}
+
+bool SubscribedStream::may_hold(std::uint64_t seq, std::uint64_t its_epoch) const {
+  return its_epoch >= std::max(earliest, ends.begun_by(seq, epoch)) && its_epoch <= epoch_of(seq);
+}
+
+std::uint64_t SubscribedStream::position_epoch() const {
+  const std::uint64_t next = tracker->position() + 1, its_epoch = epoch_of(next);
+  return std::max(earliest, ends.begun_by(next, epoch)) == its_epoch ? its_epoch : 0;
+}
+
 void SubscribedStream::begin_epoch(std::uint64_t number, std::uint32_t first_serial) {
   epoch = number;
   serial = first_serial;

@@ -51,6 +51,8 @@ class EpochEnds {
   // The epoch that `seq` belongs to, `newest` if none that ended; and how far that goes, if it did.
   std::uint64_t epoch_of(std::uint64_t seq, std::uint64_t newest) const;
   std::optional<std::uint64_t> end_of(std::uint64_t seq) const;
+  // The epoch known to have begun by `seq`; 0 if none is.
+  std::uint64_t begun_by(std::uint64_t seq, std::uint64_t newest) const;
 
  private:
   std::deque<std::pair<std::uint64_t, std::uint64_t>> ends_;  // oldest first: (last seq, epoch)
@@ -61,6 +63,11 @@ struct SubscribedStream {
       : name(std::move(name_)), id(id_) {}
 
   std::uint64_t epoch_of(std::uint64_t seq) const { return ends.epoch_of(seq, epoch); }
+  // Can an event beyond the position be of this epoch? What a restored copy has cut off is sealed all
+  // the same, and somebody may still have it.
+  bool may_hold(std::uint64_t seq, std::uint64_t its_epoch) const;
+  // Which epoch the event after the position belongs to; 0 if nothing is known of where epochs began.
+  std::uint64_t position_epoch() const;
   // Forgets what was said in the epoch before.
   void begin_epoch(std::uint64_t number, std::uint32_t first_serial);
   // An answer did not help: the next question goes elsewhere, and not at once.
@@ -71,6 +78,7 @@ struct SubscribedStream {
   const proto::Hash id;
   std::optional<GapTracker> tracker;  // empty while joining
   std::uint64_t epoch = 0;            // the newest entered
+  std::uint64_t earliest = 0;         // what is beyond the position is of no epoch before this
   std::uint32_t serial = 0;           // the highest heard in it …
   std::uint64_t serial_from = 0;      // … and the first batch it sealed
   std::uint64_t beat = 0;

@@ -72,7 +72,8 @@ SubscribedStream* SubscriberCore::add_stream(const KnownCredential& known) {
   if (const auto cursor = resume_.find(known.stream); cursor != resume_.end()) {
     stream->tracker.emplace(cursor->second.position);
     // Where epochs ended in between is learnt again, by walking from the position's own.
-    stream->epoch = cursor->second.position_epoch;
+    stream->earliest = cursor->second.position_epoch;
+    stream->epoch = stream->earliest != 0 ? stream->earliest : cursor->second.epoch;
     stream->ratchet_epoch = cursor->second.epoch;
     stream->ratchet_beat = cursor->second.beat;
     if (stream->epoch == stream->ratchet_epoch) stream->serial = cursor->second.serial;
@@ -299,6 +300,7 @@ void SubscriberCore::join(SubscribedStream& stream, const proto::Head& head, bas
     catch_up_.locate(stream, now);
   } else {
     stream.tracker.emplace(head.last);
+    stream.earliest = head.epoch;
   }
 }
 
@@ -312,7 +314,7 @@ store::Cursors SubscriberCore::cursors() const {
     const bool beaten = stream->epoch >= stream->ratchet_epoch && stream->beat > 0;
     cursors[id] = {std::max(stream->epoch, stream->ratchet_epoch), stream->serial,
                    beaten ? stream->beat : stream->ratchet_beat, position,
-                   stream->epoch_of(position + 1)};
+                   stream->position_epoch()};
   }
   return cursors;
 }

@@ -16,7 +16,7 @@ struct Cursor {
   std::uint32_t serial = 0;          // highest accepted in it
   std::uint64_t beat = 0;            // of the last head accepted in it
   std::uint64_t position = 0;        // complete through this seq
-  std::uint64_t position_epoch = 0;  // which the event after it belongs to; `epoch` unless behind
+  std::uint64_t position_epoch = 0;  // which the event after it belongs to; 0: not known
   bool operator==(const Cursor&) const = default;
 };
 

@@ -52,8 +52,8 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "no corpus\n");
     return EXIT_FAILURE;
   }
-  void* const shared =
-      ::mmap(nullptr, sizeof(std::atomic<std::size_t>), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  void* const shared = ::mmap(nullptr, sizeof(std::atomic<std::size_t>), PROT_READ | PROT_WRITE,
+                              MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (shared == MAP_FAILED) {
     std::perror("mmap");
     return EXIT_FAILURE;

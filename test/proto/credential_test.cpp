@@ -91,6 +91,8 @@ TEST_CASE("bad credentials are refused by name", "[credential]") {
   CHECK(why([](Credential& c) { c.not_after_ns = c.not_before_ns - 1; }) == "bad_field");
   CHECK(why([](Credential& c) { c.serial = 0; }) == "bad_field");  // pinned to its own epoch
   CHECK(why([](Credential& c) { c.pin.epoch = c.epoch + 1; }) == "bad_field");
+  CHECK(why([](Credential& c) { c.pin.last_seq = UINT64_MAX; }) == "bad_field");
+  CHECK(why([](Credential& c) { c.pin.last_seq = UINT64_MAX - 1; }) == "accepted");
   CHECK(why([](Credential& c) { c.stream.fingerprint.pop_back(); }) == "bad_field");
   CHECK(why([](Credential& c) { c.stream.scheme = Scheme::None; }) == "bad_field");
   CHECK(why([](Credential& c) { c.stream.publisher = ""; }) == "bad_field");

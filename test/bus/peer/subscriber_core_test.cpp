@@ -86,6 +86,64 @@ TEST_CASE("many epochs are walked although few credentials may be checked at onc
   CHECK(most_at_once <= 5);
 }
 
+TEST_CASE("what a restored publisher has cut off is not taken from who still has it",
+          "[subscriber]") {
+  TestPublisher lost, restored;
+  TestSubscriber subscriber(lost);
+  const auto hear = [&](const proto::Bytes& frame, double seconds) {
+    subscriber.core->frame(frame, 0, at(seconds));
+    subscriber.believe(lost, at(seconds));
+  };
+  hear(lost.announcement(), 0);
+  hear(lost.head(at(0)), 0);
+  hear(lost.publish(at(0.1)), 0.1);
+  restored.publish(at(0.1));  // so far they are one
+
+  SECTION("a replay of it") {
+    for (int i = 0; i < 2; ++i) hear(lost.publish(at(0.2)), 0.2);
+    restored.start(at(1));
+    for (int i = 0; i < 2; ++i) restored.publish(at(1));
+    hear(restored.announcement(), 1);
+    hear(restored.head(at(1)), 1);
+    REQUIRE(subscriber.gaps.size() == 1);
+    subscriber.answer(lost, at(1));
+    CHECK(subscriber.delivered == Positions{{1, 1}, {1, 2}, {1, 3}});
+    for (double now = 1; now < 3; now += 0.1) {
+      subscriber.core->tick(at(now));
+      subscriber.answer(restored, at(now));
+    }
+    CHECK(subscriber.delivered == Positions{{1, 1}, {1, 2}, {1, 3}, {2, 2}, {2, 3}});
+  }
+  SECTION("a replay of it, after a restart") {
+    hear(lost.publish(at(0.2)), 0.2);
+    restored.start(at(1));
+    hear(restored.announcement(), 1);
+    TestSubscriber again(lost, subscriber.core->cursors());
+    again.core->frame(restored.announcement(), 0, at(2));
+    again.believe(restored, at(2));
+    restored.publish(at(2));
+    again.core->frame(restored.head(at(2)), 0, at(2));
+    for (double now = 2; now < 5; now += 0.1) {
+      again.core->tick(at(now));
+      again.answer(lost, at(now));
+      again.believe(lost, at(now));
+    }
+    CHECK(again.core->counts().refused[static_cast<std::size_t>(Reject::EpochRollback)] > 0);
+    CHECK(again.delivered.empty());
+  }
+  SECTION("an event that was held") {
+    lost.start(at(1));
+    lost.renew(at(1));
+    hear(lost.announcement(), 1);
+    hear(lost.publish(at(1)), 1);
+    restored.journal.begin_epoch(lost.core->epoch());
+    restored.start(at(2));
+    hear(restored.announcement(), 2);
+    hear(restored.publish(at(2)), 2);
+    CHECK(subscriber.delivered == Positions{{1, 1}, {3, 2}});
+  }
+}
+
 TEST_CASE("another publisher of the same identity is told from our own heads", "[publisher]") {
   TestPublisher ours;
   ours.publish(at(0));
