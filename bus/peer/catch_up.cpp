@@ -36,9 +36,12 @@ void CatchUp::pursue(SubscribedStream& stream, base::Now now) {
     return;
   }
   ++subscription_.counts.replays;
-  stream.asked_to = tracker.wanted();
+  // What seems to be left out may never have been: back-pointers reach no further back than their
+  // publisher's last start. An answer for the hole alone tells, and from elsewhere.
+  const bool hole = stream.hole_to > tracker.position();
+  stream.asked_to = hole ? std::min(stream.hole_to, tracker.wanted()) : tracker.wanted();
   ask(stream, "replay",
-      proto::to_args({stream.id, tracker.position() + 1, tracker.wanted(), subscription_.prefix,
+      proto::to_args({stream.id, tracker.position() + 1, stream.asked_to, subscription_.prefix,
                       subscription_.options.replay_bytes}));
 }
 
@@ -193,6 +196,8 @@ void CatchUp::replayed(SubscribedStream& stream, const proto::Answer& answer, So
     stream.not_before = {};
   } else if (tracker.position() == before) {
     stream.failed(0, now);
+  } else {
+    ++stream.attempt;
   }
   if (tracker.position() > before) stream.stuck_since.reset();
   order_.drain(stream);

@@ -90,13 +90,15 @@ struct TestSubscriber : SubscriberActions {
   std::vector<proto::Head> heads;
   std::unique_ptr<SubscriberCore> core;
 
-  explicit TestSubscriber(const TestPublisher& publisher, store::Cursors cursors = {}) {
-    core = std::make_unique<SubscriberCore>(options(), policy(publisher.name), std::move(cursors),
+  explicit TestSubscriber(const TestPublisher& publisher, store::Cursors cursors = {},
+                          const char* pattern = "**", Start start = StartNow{}) {
+    core = std::make_unique<SubscriberCore>(options(pattern, start), policy(publisher.name), std::move(cursors),
                                             *this);
   }
-  static SubscriberOptions options() {
+  static SubscriberOptions options(const char* pattern, Start start) {
     SubscriberOptions options;
-    options.patterns.push_back(*proto::TopicPattern::parse("**"));
+    options.start = start;
+    options.patterns.push_back(*proto::TopicPattern::parse(pattern));
     return options;
   }
   static trust::Policy policy(const proto::StreamName& name) {
@@ -120,8 +122,10 @@ struct TestSubscriber : SubscriberActions {
     for (const proto::Hash& id : std::exchange(to_check, {}))
       core->judged(id, CredentialVerdict{publisher.name.fingerprint, 0}, now);
   }
-  // The publisher answers all that wait, but for credentials of epoch `hidden`.
-  void answer(TestPublisher& publisher, base::Now now, std::uint64_t hidden = 0) {
+  // The publisher answers all that wait, but for credentials of epoch `hidden`, and for the row
+  // with seq 2 where `leaves_out` says so.
+  void answer(TestPublisher& publisher, base::Now now, std::uint64_t hidden = 0,
+              bool (*leaves_out)(const Question&) = nullptr) {
     for (const Question& question : std::exchange(questions, {})) {
       const auto request = proto::decode_request(
           proto::encode_request({question.id, question.verb, question.args}));
@@ -131,6 +135,11 @@ struct TestSubscriber : SubscriberActions {
         const auto sealed = proto::decode_sealed(part);
         return question.verb == "credential" && sealed && hidden != 0 &&
                proto::decode_credential(sealed->document)->epoch == hidden;
+      });
+      std::erase_if(answer->parts, [&](const proto::Bytes& part) {
+        const auto row = proto::decode_row(part);
+        return question.verb == "replay" && leaves_out && leaves_out(question) && row &&
+               proto::decode_header(row->header())->first_seq == 2;
       });
       core->answered(question.id, std::move(answer), 1, now);
     }

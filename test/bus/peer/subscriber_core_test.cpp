@@ -144,6 +144,45 @@ TEST_CASE("what a restored publisher has cut off is not taken from who still has
   }
 }
 
+TEST_CASE("history under a prefix is read over a restart, which no back-pointer knows the far side of",
+          "[subscriber]") {
+  TestPublisher publisher;
+  for (int i = 0; i < 2; ++i) publisher.publish(at(1));
+  publisher.publish(at(1), "org.example.dev.bus.publisher.stop");
+  publisher.start(at(2));
+  publisher.publish(at(2), "org.example.dev.bus.publisher.start");
+  for (int i = 0; i < 2; ++i) publisher.publish(at(2));
+
+  TestSubscriber subscriber(publisher, {}, "org.example.dev.shell.**", StartOldest{});
+  subscriber.core->frame(publisher.announcement(), 1, at(3));
+  subscriber.believe(publisher, at(3));
+  subscriber.core->frame(publisher.head(at(3)), 1, at(3));
+  for (int i = 0; i < 40; ++i) {  // well below gap_after
+    const base::Now now = at(3 + i * 0.1);
+    subscriber.answer(publisher, now);
+    subscriber.believe(publisher, now);
+    subscriber.core->tick(now);
+  }
+  std::vector<std::uint64_t> seqs;
+  for (const auto& [epoch, seq] : subscriber.delivered) seqs.push_back(seq);
+  CHECK(seqs == std::vector<std::uint64_t>{1, 2, 5, 6});
+  CHECK(subscriber.gaps.empty());
+
+  SECTION("what a source leaves out is asked for elsewhere") {
+    TestSubscriber other(publisher, {}, "org.example.dev.shell.**", StartOldest{});
+    other.core->frame(publisher.announcement(), 1, at(3));
+    other.believe(publisher, at(3));
+    other.core->frame(publisher.head(at(3)), 1, at(3));
+    for (int i = 0; i < 40; ++i) {
+      const base::Now now = at(3 + i * 0.1);
+      other.answer(publisher, now, 0, [](const Question& question) { return question.attempt == 0; });
+      other.believe(publisher, now);
+      other.core->tick(now);
+    }
+    CHECK(other.delivered == subscriber.delivered);
+  }
+}
+
 TEST_CASE("another publisher of the same identity is told from our own heads", "[publisher]") {
   TestPublisher ours;
   ours.publish(at(0));
