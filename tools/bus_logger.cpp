@@ -1,18 +1,12 @@
 // bus-logger: publishes from a shell, through a relay. Ends with 0 only when every event is
 // durable.
 #include "bus/base/command_line.hpp"
-#include "bus/net/zmq_blocking.hpp"
-#include "bus/trust/session_key.hpp"
-#include "proto/limits.hpp"
-#include "proto/serve.hpp"
 #include "proto/topic.hpp"
+#include "tools/relay_sender.hpp"
 #include "tools/tool_config.hpp"
 
-#include <algorithm>
 #include <iostream>
-#include <map>
 #include <optional>
-#include <thread>
 
 #include <fmt/core.h>
 #include <pwd.h>
@@ -20,12 +14,6 @@
 
 namespace mirrorbus::tools {
 namespace {
-
-using namespace std::chrono_literals;
-using Clock = std::chrono::steady_clock;
-
-constexpr std::size_t kWindow = 256;   // submissions under way
-constexpr base::Duration kAgain = 1s;  // an unanswered one is sent again: the relay knows repeats
 
 struct Options {
   std::string config;
@@ -44,101 +32,6 @@ std::string user_name() {
   const passwd* user = getpwuid(geteuid());
   return user ? user->pw_name : std::to_string(geteuid());
 }
-
-// Keeps a window of submissions under way until each is acknowledged.
-class Sender {
- public:
-  Sender(const std::string& relay, const std::string& token, base::Duration timeout, bool json)
-      : relay_(relay),
-        token_(token),
-        timeout_(timeout),
-        json_(json),
-        socket_(context_, net::ZmqType::Dealer, {}) {
-    sender_.resize(proto::kSenderSize);
-    trust::random_bytes(sender_.data(), sender_.size());
-    socket_.connect(relay);
-  }
-
-  void send(const std::string& topic, const proto::Value& body) {
-    while (pending_.size() >= kWindow) wait();
-    const std::uint64_t n = ++last_n_;
-    proto::Map args = to_args(proto::Submission{sender_, n, topic, proto::pack(body)});
-    if (!token_.empty()) args.emplace_back("token", token_);
-    proto::Request request{n, "submit", std::move(args)};
-    Pending pending{proto::encode_request(request), {}, Clock::now() + timeout_, topic};
-    transmit(pending);
-    pending_.emplace(n, std::move(pending));
-  }
-  // Until all are acknowledged.
-  void finish() {
-    while (!pending_.empty()) wait();
-  }
-  std::uint64_t acknowledged() const { return acknowledged_; }
-
- private:
-  struct Pending {
-    proto::Bytes bytes;
-    Clock::time_point again;
-    Clock::time_point until;
-    std::string topic;
-  };
-
-  void transmit(Pending& pending) {
-    pending.again = Clock::now() + kAgain;
-    socket_.send({pending.bytes}, 100ms);  // not taken: it is sent again
-  }
-
-  void wait() {
-    if (auto parts = socket_.receive(50ms)) take(*parts);
-    const auto now = Clock::now();
-    for (auto& [n, pending] : pending_) {
-      if (now > pending.until)
-        throw std::runtime_error(fmt::format(
-            "no acknowledgement from the relay at {} within {} s; {} of {} events are durable. "
-            "Is bus-relayd running there?",
-            relay_, std::chrono::duration<double>(timeout_).count(), acknowledged_, last_n_));
-      if (now > pending.again) transmit(pending);
-    }
-  }
-
-  void take(const std::vector<proto::Bytes>& parts) {
-    const auto answer = proto::decode_answer(parts);
-    if (!answer) return;
-    const auto found = pending_.find(answer->id);
-    if (found == pending_.end()) return;
-    if (!answer->refused) {
-      ++acknowledged_;
-      if (json_)
-        fmt::print("{}\n",
-                   proto::to_json(proto::Map{
-                       {"topic", found->second.topic},
-                       {"seq", proto::field<std::uint64_t>(answer->fields, "seq").value_or(0)}}));
-      pending_.erase(found);
-    } else if (*answer->refused == proto::Reject::Busy ||
-               *answer->refused == proto::Reject::Unavailable) {
-      found->second.again =
-          Clock::now() + std::chrono::milliseconds(std::max(answer->after_ms, 50u));
-    } else {
-      throw std::runtime_error(
-          fmt::format("the relay at {} refused {}: {}{}", relay_, found->second.topic,
-                      to_string(*answer->refused),
-                      *answer->refused == proto::Reject::NotAllowed
-                          ? " (no [[relay.allow]] rule of its covers this sender and topic)"
-                          : ""));
-    }
-  }
-
-  const std::string relay_;
-  const std::string token_;
-  const base::Duration timeout_;
-  const bool json_;
-  net::ZmqContext context_;
-  net::BlockingZmqSocket socket_;
-  proto::Bytes sender_;
-  std::uint64_t last_n_ = 0;
-  std::uint64_t acknowledged_ = 0;
-  std::map<std::uint64_t, Pending> pending_;
-};
 
 int bus_logger(int argc, char** argv) {
   Options options;
@@ -197,27 +90,36 @@ int bus_logger(int argc, char** argv) {
     token = peer::read_token(token_file).value_or("");
     if (token.empty()) throw std::runtime_error("no token can be read from " + token_file);
   }
-  Sender sender(
-      relay, token,
-      std::chrono::duration_cast<base::Duration>(std::chrono::duration<double>(options.timeout_s)),
-      options.json);
+  RelaySender relay_sender(
+      {relay, token,
+       std::chrono::duration_cast<base::Duration>(
+           std::chrono::duration<double>(options.timeout_s))},
+      [&options](const proto::Submission& submission, std::uint64_t seq) {
+        if (options.json)
+          fmt::print("{}\n", proto::to_json(proto::Map{{"topic", submission.topic}, {"seq", seq}}));
+      });
+  const proto::Bytes sender = new_sender();
+  std::uint64_t n = 0;
+  const auto send = [&](const proto::Value& body) {
+    relay_sender.send({sender, ++n, topic, proto::pack(body)});
+  };
   if (options.message) {
-    sender.send(topic, body_of(*options.message));
+    send(body_of(*options.message));
   } else {
     std::string line;
     for (std::uint64_t number = 1; std::getline(std::cin, line); ++number) {
       if (!options.json_input) {
-        sender.send(topic, body_of(line));
+        send(body_of(line));
         continue;
       }
       auto body = proto::from_json(line);
       if (!body || !body->as_map())
         throw std::runtime_error(fmt::format(
             "line {} is not a JSON object; {} events before it were sent", number, number - 1));
-      sender.send(topic, *body);
+      send(*body);
     }
   }
-  sender.finish();
+  relay_sender.finish();
   return 0;
 }
 

@@ -1,22 +1,20 @@
 // bus-tail: prints events as they come, verified, in order, with gaps named.
 #include "bus/base/command_line.hpp"
-#include "bus/base/fd.hpp"
 #include "bus/base/signals.hpp"
 #include "bus/net/zmq_blocking.hpp"
 #include "bus/peer/sources.hpp"
 #include "bus/peer/subscriber.hpp"
 #include "proto/batch.hpp"
 #include "proto/event.hpp"
+#include "tools/event_printer.hpp"
+#include "tools/event_range.hpp"
 #include "tools/listening.hpp"
 #include "tools/time_text.hpp"
 #include "tools/tool_config.hpp"
 
-#include <cerrno>
-#include <charconv>
 #include <csignal>
 
 #include <fmt/core.h>
-#include <unistd.h>
 
 namespace mirrorbus::tools {
 namespace {
@@ -30,13 +28,6 @@ struct Options {
   double timeout_s = 0;
   bool json = false, pretty = false, no_verify = false, verbose = false;
 };
-
-std::optional<std::uint64_t> parse_number(std::string_view text) {
-  std::uint64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
-  return value;
-}
 
 std::optional<peer::Start> parse_since(const std::string& text) {
   if (text == "now") return peer::StartNow{};
@@ -56,83 +47,40 @@ std::optional<peer::Start> parse_since(const std::string& text) {
   return start;
 }
 
-class Printer {
+// Counts what is printed, and leaves out what is not wanted.
+class Output {
  public:
-  Printer(const Options& options, std::vector<proto::TopicPattern> exclude)
-      : options_(options), exclude_(std::move(exclude)) {}
+  explicit Output(const Options& options)
+      : options_(options),
+        exclude_(topic_patterns(options.exclude)),
+        printer_(options.json     ? EventPrinter::Style::Json
+                 : options.pretty ? EventPrinter::Style::Pretty
+                                  : EventPrinter::Style::Line) {}
 
-  std::uint64_t printed() const { return printed_; }
   bool enough() const { return options_.count > 0 && printed_ >= options_.count; }
-
-  void event(proto::ByteView topic, const std::string& publisher, const std::string& signer,
-             std::uint64_t epoch, std::uint64_t seq, std::uint64_t time_ns, const std::string& id,
-             const proto::Value& body, bool verified) {
-    if (enough() || proto::matches_any(exclude_, topic)) return;
+  void event(const ShownEvent& event) {
+    if (enough() || proto::matches_any(exclude_, event.topic)) return;
     ++printed_;
-    if (options_.json) {
-      say("{}\n", proto::to_json(proto::Map{{"topic", topic},
-                                            {"publisher", publisher},
-                                            {"epoch", epoch},
-                                            {"seq", seq},
-                                            {"time", utc(time_ns)},
-                                            {"id", id},
-                                            {"body", body},
-                                            {"verified", verified},
-                                            {"signer", signer}}));
-    } else if (options_.pretty) {
-      say("{} {}\n  from {} seq {} {}\n", utc(time_ns), topic, publisher, seq,
-          verified ? "signed by " + signer : "NOT VERIFIED");
-      if (const proto::Map* map = body.as_map())
-        for (const auto& [key, value] : *map) say("  {}: {}\n", key, proto::to_json(value));
-    } else {
-      say("{} {} {}:{} {}{}\n", utc(time_ns).substr(0, 19), topic, publisher, seq,
-          proto::to_json(body), verified ? "" : " (not verified)");
-    }
+    printer_.event(event);
   }
-
-  void gap(const peer::Gap& gap) {
-    const proto::Value to = gap.to ? proto::Value(*gap.to) : proto::Value();
-    if (options_.json)
-      say("{}\n",
-          proto::to_json(proto::Map{{"gap", proto::Map{{"publisher", gap.stream.publisher},
-                                                       {"epoch", gap.epoch},
-                                                       {"from", gap.from},
-                                                       {"to", to},
-                                                       {"reason", to_string(gap.reason)}}}}));
-    else
-      say("--- lost from {}: {} to {} ({})\n", gap.stream.publisher, gap.from,
-          gap.to ? std::to_string(*gap.to) : "unknown", to_string(gap.reason));
-  }
+  void gap(const peer::Gap& gap) { printer_.gap(gap); }
 
  private:
-  // Straight to the descriptor: what is delivered must be out before the cursor says so, and stdio
-  // loses its buffer when a signal interrupts a write.
-  template <class... Args>
-  static void say(fmt::format_string<Args...> format, Args&&... args) {
-    const std::string text = fmt::format(format, std::forward<Args>(args)...);
-    for (std::string_view rest = text; !rest.empty();) {
-      const ssize_t written = ::write(STDOUT_FILENO, rest.data(), rest.size());
-      if (written > 0)
-        rest.remove_prefix(static_cast<std::size_t>(written));
-      else if (errno != EINTR)
-        base::throw_errno("writing to standard output");
-    }
-  }
-
   const Options& options_;
-  std::vector<proto::TopicPattern> exclude_;
+  const std::vector<proto::TopicPattern> exclude_;
+  const EventPrinter printer_;
   std::uint64_t printed_ = 0;
 };
 
 // Frames as they come, believed by nobody: for looking at a bus whose keys are not at hand.
 int tail_unverified(const Options& options, const std::vector<proto::TopicPattern>& topics,
-                    const std::vector<std::string>& endpoints, Printer& printer) {
+                    const std::vector<std::string>& endpoints, Output& output) {
   net::ZmqContext context;
   net::BlockingZmqSocket socket(context, net::ZmqType::Sub, net::ZmqOptions::subscriber());
   socket.subscribe("");
   for (const std::string& endpoint : endpoints) socket.connect(endpoint);
   const auto started = std::chrono::steady_clock::now();
-  while (!printer.enough()) {
+  while (!output.enough()) {
     if (options.timeout_s > 0 &&
         std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count() >
             options.timeout_s)
@@ -145,10 +93,15 @@ int tail_unverified(const Options& options, const std::vector<proto::TopicPatter
     const auto event = proto::decode_event(frame->event);
     const auto header = proto::decode_header(frame->header());
     if (!event || !header) continue;
-    const auto body = proto::unpack(event->body);
-    if (body)
-      printer.event(frame->topic, "", "", header->epoch, event->seq, event->time_ns, "", *body,
-                    false);
+    auto body = proto::unpack(event->body);
+    if (!body) continue;
+    ShownEvent shown;
+    shown.topic = frame->topic;
+    shown.epoch = header->epoch;
+    shown.seq = event->seq;
+    shown.time_ns = event->time_ns;
+    shown.body = std::move(*body);
+    output.event(shown);
   }
   return 0;
 }
@@ -187,12 +140,12 @@ int bus_tail(int argc, char** argv) {
   }
   if (options.topics.empty()) options.topics = {"**"};
   const auto topics = topic_patterns(options.topics);
-  Printer printer(options, topic_patterns(options.exclude));
+  Output output(options);
 
   if (options.no_verify) {
     std::vector<std::string> endpoints;
     for (const auto& source : settings->discovery.fixed) endpoints.push_back(source.publish);
-    return tail_unverified(options, topics, endpoints, printer);
+    return tail_unverified(options, topics, endpoints, output);
   }
   if (settings->trust.allow.empty()) {
     fmt::print(stderr,
@@ -212,19 +165,13 @@ int bus_tail(int argc, char** argv) {
   subscription.gap_after = settings->bus.gap_after;
   peer::Subscriber::Handlers handlers;
   handlers.on_event = [&](const peer::Delivery& event) {
-    const auto body = proto::unpack(event.body);
-    if (!body) return peer::Outcome::Undecodable;
-    const std::string signer =
-        event.stream.scheme == proto::Scheme::None
-            ? "none"
-            : trust::to_string({event.stream.scheme, event.stream.fingerprint});
-    printer.event(event.topic, event.stream.publisher, signer, event.epoch, event.seq,
-                  event.time_ns, peer::event_id(event.stream_id, event.epoch, event.seq), *body,
-                  event.stream.scheme != proto::Scheme::None);
-    if (printer.enough()) loop.stop();
+    const auto shown = ShownEvent::of(event);
+    if (!shown) return peer::Outcome::Undecodable;
+    output.event(*shown);
+    if (output.enough()) loop.stop();
     return peer::Outcome::Delivered;
   };
-  handlers.on_gap = [&](const peer::Gap& gap) { printer.gap(gap); };
+  handlers.on_gap = [&](const peer::Gap& gap) { output.gap(gap); };
   peer::Subscriber subscriber(loop, context, subscription, settings->trust, options.cursor,
                               registry, log, std::move(handlers));
   peer::Sources sources(loop, settings->discovery, subscriber, registry, log);
@@ -242,7 +189,7 @@ int bus_tail(int argc, char** argv) {
       "{} events, {} filtered, {} denied, {} undecodable, {} seen before, {} gaps, {} replayed",
       counts.delivered, counts.filtered, counts.denied, counts.undecodable, counts.duplicates,
       counts.gaps, counts.replayed);
-  return options.count > 0 && !printer.enough() ? 1 : 0;
+  return options.count > 0 && !output.enough() ? 1 : 0;
 }
 
 }  // namespace

@@ -48,7 +48,10 @@ CommandOption CommandOptions::option(const char* name, std::optional<std::string
 
 CommandOption CommandOptions::option(const char* name, std::vector<std::string>& into,
                                      const char* help) {
-  return add(*app_, name, into, help);
+  CommandOption option = add(*app_, name, into, help);
+  // One value each time it is given: what follows may be a word without dashes.
+  app_->get_option(name)->allow_extra_args(false);
+  return option;
 }
 
 CommandOption CommandOptions::option(const char* name, std::uint64_t& into, const char* help) {

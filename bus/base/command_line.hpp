@@ -39,6 +39,7 @@ class CommandOptions {
   // `name`: "--name" for an option, "name" for a word without dashes.
   CommandOption option(const char* name, std::string& into, const char* help);
   CommandOption option(const char* name, std::optional<std::string>& into, const char* help);
+  // May be given any number of times.
   CommandOption option(const char* name, std::vector<std::string>& into, const char* help);
   CommandOption option(const char* name, std::uint64_t& into, const char* help);
   CommandOption option(const char* name, double& into, const char* help);

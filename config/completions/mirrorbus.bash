@@ -14,4 +14,4 @@ _mirrorbus() {
     COMPREPLY=($(compgen -W "$(sed -n '/^Subcommands:/,$s/^  \([a-z]*\) .*/\1/p' <<<"$help")" -- "$word"))
   fi
 }
-complete -F _mirrorbus bus-check bus-logger bus-mirror bus-mirrord bus-relayd bus-tail
+complete -F _mirrorbus bus-check bus-logger bus-mirror bus-mirrord bus-relayd bus-replay bus-tail
