@@ -6,8 +6,6 @@
 #include "proto/topic.hpp"
 #include "proto/wire.hpp"
 
-#include <algorithm>
-
 #include <cstring>
 
 namespace mirrorbus::proto {
@@ -64,7 +62,9 @@ std::size_t event_frame_size(const EventFrame& frame) noexcept {
 
 void write_event_frame(char* out, const EventFrame& frame) noexcept {
   const auto put = [&out](ByteView bytes) {
-    out = std::ranges::copy(bytes, out).out;  // not memcpy: a part may be empty and nowhere
+    // memcpy may not be given nothing from nowhere; std::ranges::copy goes byte by byte (g++ 12).
+    if (!bytes.empty()) std::memcpy(out, bytes.data(), bytes.size());
+    out += bytes.size();
   };
   put(frame.topic);
   *out++ = 0;
