@@ -1,0 +1,10 @@
+// A table of owners.
+#include "proto/tree_version.hpp"
+#include "test/fuzz/fuzz.hpp"
+
+using namespace mirrorbus;
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  fuzz::canonical(fuzz::view(data, size), proto::decode_owners, proto::encode_owners);
+  return 0;
+}
