@@ -29,8 +29,12 @@ RelaySender::RelaySender(Options options, OnAcknowledged on_acknowledged, OnRefu
   socket_.connect(options_.relay);
 }
 
+void RelaySender::reserve() {
+  while (pending_.size() >= options_.window) attend(50ms);
+}
+
 void RelaySender::send(proto::Submission submission) {
-  while (pending_.size() >= options_.window) wait();
+  reserve();
   const std::uint64_t id = ++requests_;
   proto::Map args = to_args(submission);
   if (!options_.token.empty()) args.emplace_back("token", options_.token);
@@ -41,7 +45,7 @@ void RelaySender::send(proto::Submission submission) {
 }
 
 void RelaySender::finish() {
-  while (!pending_.empty()) wait();
+  while (!pending_.empty()) attend(50ms);
 }
 
 std::vector<proto::Submission> RelaySender::pending() const {
@@ -55,8 +59,8 @@ void RelaySender::transmit(Pending& pending) {
   socket_.send({pending.request}, 100ms);  // not taken: it is sent again
 }
 
-void RelaySender::wait() {
-  if (auto parts = socket_.receive(50ms)) take(*parts);
+void RelaySender::attend(base::Duration at_most) {
+  for (auto parts = socket_.receive(at_most); parts; parts = socket_.receive(0ms)) take(*parts);
   const auto now = Clock::now();
   for (auto& [id, pending] : pending_) {
     if (now > pending.until)

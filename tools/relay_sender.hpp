@@ -36,10 +36,16 @@ class RelaySender {
 
   RelaySender(Options options, OnAcknowledged on_acknowledged, OnRefused on_refused = nullptr);
 
-  // Waits while the window is full. Throws RelayAway.
+  // Waits while the window is full. Throws RelayAway: then it was not taken.
   void send(proto::Submission submission);
+  // Until there is room to send one without waiting. Throws RelayAway.
+  void reserve();
   // Until all are answered. Throws RelayAway.
   void finish();
+  // Takes the answers that are there, waiting for one at most so long, and sends again what has
+  // waited. Throws RelayAway.
+  void attend(base::Duration at_most);
+  bool idle() const { return pending_.empty(); }
 
   // Sent and not answered, in the order of sending.
   std::vector<proto::Submission> pending() const;
@@ -55,7 +61,6 @@ class RelaySender {
   };
 
   void transmit(Pending& pending);
-  void wait();
   void take(const std::vector<proto::Bytes>& parts);
   std::string refusal(const std::string& topic, proto::Reject why) const;
 
