@@ -149,6 +149,8 @@ ZmqHandle::ZmqHandle(ZmqContext& context, ZmqType type, const ZmqOptions& o)
       set(socket_, ZMQ_TCP_KEEPALIVE_CNT, 3, "keep-alive count");
       set(socket_, ZMQ_TCP_MAXRT, 15'000, "retransmit limit");
     }
+    // Each new subscriber is told of, not only the first of a prefix.
+    if (type == ZmqType::XPub) set(socket_, ZMQ_XPUB_VERBOSE, 1, "verbosity");
     if (!o.routing_id.empty()) set_bytes(socket_, ZMQ_ROUTING_ID, o.routing_id, "routing id");
     if (!o.welcome.empty()) set_welcome(o.welcome);
   } catch (...) {

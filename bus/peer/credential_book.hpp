@@ -33,6 +33,9 @@ struct KnownCredential {
   SourceId source = 0;  // who gave it to us
   State state = State::Checking;
   proto::Reject why = proto::Reject::UnknownCredential;  // while not Good
+  // The latest head that came while this was being checked, unverified, and from whom.
+  proto::Bytes early_head;
+  SourceId early_source = 0;
   std::vector<proto::TopicPattern> scopes;
   // By topic: what policy and scope together say.
   std::unordered_map<std::string, std::optional<proto::Reject>> denied;

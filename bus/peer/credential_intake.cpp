@@ -7,6 +7,7 @@ namespace {
 
 constexpr std::size_t kMaxFetching = 16;
 constexpr std::size_t kMaxFetched = 1024;
+constexpr std::size_t kMaxEarlyHead = 16 << 10;
 constexpr base::Duration kFetchPause = std::chrono::seconds(2);
 
 }  // namespace
@@ -88,7 +89,7 @@ proto::Decoded<proto::Head> CredentialIntake::verified_head(const proto::Control
   auto head = proto::decode_head(bytes);
   if (!head) return head;
   if (head->stream != frame.stream) return proto::refuse(proto::Reject::WrongStream);
-  const KnownCredential* known = book_.find(head->credential);
+  KnownCredential* known = book_.find(head->credential);
   if (!known) {
     fetch(head->credential, {}, now);
     return proto::refuse(proto::Reject::UnknownCredential);
@@ -96,6 +97,10 @@ proto::Decoded<proto::Head> CredentialIntake::verified_head(const proto::Control
   if (known->stream != head->stream) return proto::refuse(proto::Reject::WrongStream);
   if (known->credential.epoch != head->epoch) return proto::refuse(proto::Reject::BadField);
   if (cut(source, head->stream, now)) return proto::refuse(proto::Reject::SourceCut);
+  if (known->state == KnownCredential::State::Checking && frame.payload.size() <= kMaxEarlyHead) {
+    known->early_head = frame.payload;
+    known->early_source = source;
+  }
   const auto good = book_.check_seal(head->credential, head->time_ns, bytes, seal, true, now);
   if (!good) return proto::refuse(disproved(good.error(), source, head->stream, now));
   return head;

@@ -13,6 +13,8 @@ using namespace std::chrono_literals;
 
 constexpr base::Duration kBeat = 1s;
 constexpr base::Duration kAnnounce = 60s;
+constexpr base::Duration kGreet = 20ms;       // after a subscriber came …
+constexpr base::Duration kGreetPause = 500ms;  // … and then not for a while: the next beat is near
 constexpr base::Duration kRetryDisk = 1s;
 constexpr base::Duration kRetrySigning = 30s;
 constexpr base::Duration kCare = 10s;
@@ -69,6 +71,7 @@ Publisher::Publisher(base::Loop& loop, net::ZmqContext& context, const Settings&
       oldest_(start_tail_.oldest_seq),
       socket_(loop, context, net::ZmqType::XPub, net::ZmqOptions::publisher()),
       pump_(loop, [this] { pump(); }),
+      greet_(loop),
       wake_(loop),
       beat_(loop),
       announce_(loop),
@@ -89,6 +92,10 @@ Publisher::Publisher(base::Loop& loop, net::ZmqContext& context, const Settings&
   core_ = std::make_unique<PublisherCore>(options, stream_, start_tail_, epoch);
   metrics_.last_seq.set(static_cast<double>(start_tail_.last_seq));
 
+  // The first thing that a subscriber of ours subscribes to.
+  socket_.on_frame([this](proto::ByteView frame, const net::ZmqSender&) {
+    if (frame == proto::ByteView("\1\1")) greet();
+  });
   endpoint_ = socket_.bind(settings.bus.publish);
   const auto advertise = [&](proto::EndpointKind kind, const std::string& bound,
                              const std::string& configured) {
@@ -278,6 +285,7 @@ void Publisher::heard(const proto::Head& head) {
   metrics_.duplicates.add();
   if (std::exchange(duplicate_, true)) return;
   beat_.cancel();
+  greet_.cancel();
   announce_.cancel();
   renew_.cancel();
   broken(std::make_exception_ptr(std::runtime_error(fmt::format(
@@ -287,9 +295,22 @@ void Publisher::heard(const proto::Head& head) {
 }
 
 void Publisher::beat() {
+  send_head();
+  beat_.start(kBeat, [this] { beat(); });
+}
+
+void Publisher::send_head() {
   if (const auto head = core_->head(loop_.now(), oldest_))
     socket_.send(proto::encode_control(proto::ControlKind::Head, stream_, *head));
-  beat_.start(kBeat, [this] { beat(); });
+}
+
+// A head for who has just come; the others hear one more.
+void Publisher::greet() {
+  if (duplicate_ || greet_.running()) return;
+  greet_.start(kGreet, [this] {
+    send_head();
+    greet_.start(kGreetPause, [] {});
+  });
 }
 
 void Publisher::announce() {

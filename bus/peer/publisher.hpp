@@ -72,6 +72,8 @@ class Publisher {
   std::vector<SealedBatch> take_back();
   void journalled(std::vector<SealedBatch> batches);
   void beat();
+  void greet();
+  void send_head();
   void announce();
   void care();
   void broken(std::exception_ptr error);
@@ -105,6 +107,7 @@ class Publisher {
   bool duplicate_ = false;  // there is another one of us
 
   base::Later pump_;  // events published in one go make one batch
+  base::Timer greet_;
   base::Timer wake_, beat_, announce_, renew_, care_, retry_;
   struct Metrics {
     explicit Metrics(base::Registry& registry);

@@ -62,6 +62,13 @@ std::optional<proto::Reject> SubscriberCore::judged(
   installed(**known, now);
   if (SubscribedStream* stream = find_stream((*known)->stream); stream && stream->tracker)
     catch_up_.try_again(*stream, now);
+  // Who has just connected need not wait for the next beat.
+  if (const proto::Bytes early = std::exchange((*known)->early_head, {}); !early.empty()) {
+    const auto verified = intake_.verified_head(
+        {proto::ControlKind::Head, (*known)->stream, early}, (*known)->early_source, now);
+    if (const Refusal why = verified ? head(*verified, now) : Refusal(verified.error()))
+      subscription_.count(*why);
+  }
   return std::nullopt;
 }
 

@@ -144,8 +144,9 @@ TEST_CASE("what a restored publisher has cut off is not taken from who still has
   }
 }
 
-TEST_CASE("history under a prefix is read over a restart, which no back-pointer knows the far side of",
-          "[subscriber]") {
+TEST_CASE(
+    "history under a prefix is read over a restart, which no back-pointer knows the far side of",
+    "[subscriber]") {
   TestPublisher publisher;
   for (int i = 0; i < 2; ++i) publisher.publish(at(1));
   publisher.publish(at(1), "org.example.dev.bus.publisher.stop");
@@ -175,7 +176,8 @@ TEST_CASE("history under a prefix is read over a restart, which no back-pointer 
     other.core->frame(publisher.head(at(3)), 1, at(3));
     for (int i = 0; i < 40; ++i) {
       const base::Now now = at(3 + i * 0.1);
-      other.answer(publisher, now, 0, [](const Question& question) { return question.attempt == 0; });
+      other.answer(publisher, now, 0,
+                   [](const Question& question) { return question.attempt == 0; });
       other.believe(publisher, now);
       other.core->tick(now);
     }
@@ -233,5 +235,36 @@ TEST_CASE("another publisher of the same identity is told from our own heads", "
     for (int i = 20; i < 1000; ++i) ours.head(at(i));
     CHECK_FALSE(heard(old, at(1000)));
     CHECK(listener.heads.empty());
+  }
+}
+
+TEST_CASE("a head that came while its credential was being checked counts once it is believed",
+          "[subscriber]") {
+  TestPublisher publisher;
+  publisher.publish(at(0));
+  TestSubscriber subscriber(publisher);
+  subscriber.core->frame(publisher.announcement(), 1, at(0));
+  const proto::Bytes head = publisher.head(at(0));
+
+  SECTION("as it came") {
+    CHECK(subscriber.core->frame(head, 1, at(0)) == proto::Reject::UnknownCredential);
+    CHECK(subscriber.core->streams(at(0)).empty());
+    subscriber.believe(publisher, at(0.1));
+    REQUIRE(subscriber.core->streams(at(0.1)).size() == 1);
+    CHECK(subscriber.core->streams(at(0.1))[0].state == StreamState::Current);
+    CHECK(subscriber.core->streams(at(0.1))[0].position == 1);
+    // And it was that one, which does not count twice.
+    CHECK(subscriber.core->frame(head, 1, at(0.1)) == proto::Reject::StaleHead);
+  }
+  SECTION("its seal is checked all the same") {
+    proto::Bytes forged = head;
+    forged.back() ^= 1;
+    subscriber.core->frame(forged, 1, at(0));
+    subscriber.believe(publisher, at(0.1));
+    REQUIRE(subscriber.core->streams(at(0.1)).size() == 1);
+    CHECK(subscriber.core->streams(at(0.1))[0].state == StreamState::Joining);
+    CHECK(
+        subscriber.core->counts().refused[static_cast<std::size_t>(proto::Reject::BadSignature)] ==
+        1);
   }
 }
