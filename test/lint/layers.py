@@ -19,6 +19,7 @@ LAYERS = {
     "bus/trust": ["bus/base", "proto"],
     "bus/store": ["bus/base", "proto"],
     "bus/precompiled": ["proto"],
+    "bus/api": ["bus", "proto"],
     "bus/peer": ["bus", "proto"],
     # No sockets: what it needs from others it is handed.
     "services/tree": ["bus/base", "bus/trust", "proto"],
