@@ -6,24 +6,31 @@
 #include "bus/peer/subscriber.hpp"
 #include "proto/batch.hpp"
 #include "proto/event.hpp"
+#include "tools/event_filter.hpp"
 #include "tools/event_printer.hpp"
 #include "tools/event_range.hpp"
 #include "tools/listening.hpp"
 #include "tools/time_text.hpp"
 #include "tools/tool_config.hpp"
 
+#include <algorithm>
 #include <csignal>
+#include <set>
+#include <utility>
 
 #include <fmt/core.h>
+#include <unistd.h>
 
 namespace mirrorbus::tools {
 namespace {
 
+constexpr base::Duration kLook = std::chrono::milliseconds(200);
+
 struct Options {
   ListenOptions listen;
-  std::vector<std::string> topics, exclude;
+  std::vector<std::string> topics, exclude, publishers, where;
   std::string cursor;
-  std::string since = "now";
+  std::string since = "now", until;
   std::uint64_t count = 0;
   double timeout_s = 0;
   bool json = false, pretty = false, no_verify = false, verbose = false;
@@ -47,29 +54,88 @@ std::optional<peer::Start> parse_since(const std::string& text) {
   return start;
 }
 
+// A line on standard error, for people, while there is much to come.
+class Progress {
+ public:
+  void show(const std::vector<peer::StreamInfo>& streams) {
+    std::uint64_t left = 0;
+    for (const peer::StreamInfo& info : streams)
+      if (info.state == peer::StreamState::Behind) left += info.wanted - info.position;
+    if (left == 0) return clear();
+    if (!terminal_) return;
+    fmt::print(stderr, "\r\033[Kcatching up: {} events to go", left);
+    shown_ = true;
+  }
+  void clear() {
+    if (std::exchange(shown_, false)) fmt::print(stderr, "\r\033[K");
+  }
+
+ private:
+  const bool terminal_ = isatty(STDERR_FILENO);
+  bool shown_ = false;
+};
+
 // Counts what is printed, and leaves out what is not wanted.
 class Output {
  public:
-  explicit Output(const Options& options)
+  Output(const Options& options, EventFilter filter)
       : options_(options),
-        exclude_(topic_patterns(options.exclude)),
+        filter_(std::move(filter)),
         printer_(options.json     ? EventPrinter::Style::Json
                  : options.pretty ? EventPrinter::Style::Pretty
                                   : EventPrinter::Style::Line) {}
 
   bool enough() const { return options_.count > 0 && printed_ >= options_.count; }
   void event(const ShownEvent& event) {
-    if (enough() || proto::matches_any(exclude_, event.topic)) return;
+    if (enough() || !filter_.wants(event)) return;
     ++printed_;
+    progress_.clear();
     printer_.event(event);
   }
-  void gap(const peer::Gap& gap) { printer_.gap(gap); }
+  void gap(const peer::Gap& gap) {
+    if (!filter_.wants_publisher(gap.stream.publisher)) return;
+    progress_.clear();
+    printer_.gap(gap);
+  }
+  Progress& progress() { return progress_; }
 
  private:
   const Options& options_;
-  const std::vector<proto::TopicPattern> exclude_;
+  const EventFilter filter_;
   const EventPrinter printer_;
+  Progress progress_;
   std::uint64_t printed_ = 0;
+};
+
+// --until: each stream ends with its first event from then on, or where it is once that time is
+// over.
+class End {
+ public:
+  End(std::optional<std::uint64_t> until_ns, base::Now begin)
+      : until_ns_(until_ns), settled_(begin.wall + kSettle) {
+    if (until_ns) settled_ = std::max(settled_, base::from_ns(*until_ns) + kSettle);
+  }
+
+  bool is_beyond(const peer::Delivery& event) {
+    const bool beyond = until_ns_ && event.time_ns >= *until_ns_;
+    if (beyond) ended_.insert(event.stream_id);
+    return beyond;
+  }
+  bool reached(const std::vector<peer::StreamInfo>& streams, base::Now now) const {
+    return until_ns_ && now.wall >= settled_ && !streams.empty() &&
+           std::ranges::all_of(streams, [this](const peer::StreamInfo& info) {
+             return ended_.contains(info.id) || (info.state != peer::StreamState::Joining &&
+                                                 info.state != peer::StreamState::Behind);
+           });
+  }
+
+ private:
+  // By then every publisher that is there has sent a head, and what it speaks of is known.
+  static constexpr base::Duration kSettle = std::chrono::seconds(3);
+
+  const std::optional<std::uint64_t> until_ns_;
+  base::WallTime settled_;
+  std::set<proto::Hash> ended_;
 };
 
 // Frames as they come, believed by nobody: for looking at a bus whose keys are not at hand.
@@ -106,6 +172,65 @@ int tail_unverified(const Options& options, const std::vector<proto::TopicPatter
   return 0;
 }
 
+int tail(const Options& options, const peer::Settings& settings,
+         const std::vector<proto::TopicPattern>& topics, const peer::Start& since,
+         std::optional<std::uint64_t> until_ns, Output& output) {
+  base::SystemClock clock;
+  base::Loop loop(clock);
+  net::ZmqContext context;
+  base::Registry registry;
+  const base::Log log = options.verbose ? base::Log::to_stderr(base::LogLevel::Info)
+                                        : base::Log::to_stderr(base::LogLevel::Error);
+  peer::SubscriberOptions subscription;
+  subscription.patterns = topics;
+  subscription.start = since;
+  subscription.gap_after = settings.bus.gap_after;
+  End end(until_ns, loop.now());
+  peer::Subscriber* hearing = nullptr;
+  peer::Subscriber::Handlers handlers;
+  handlers.on_event = [&](const peer::Delivery& event) {
+    const auto shown = ShownEvent::of(event);
+    if (!shown) return peer::Outcome::Undecodable;
+    if (output.enough() || end.is_beyond(event)) return peer::Outcome::Delivered;
+    output.event(*shown);
+    if (output.enough()) {
+      // What comes behind it in the same answer is not printed: the next run's events.
+      hearing->save_cursor();
+      loop.stop();
+    }
+    return peer::Outcome::Delivered;
+  };
+  handlers.on_gap = [&](const peer::Gap& gap) { output.gap(gap); };
+  peer::Subscriber subscriber(loop, context, subscription, settings.trust, options.cursor, registry,
+                              log, std::move(handlers));
+  hearing = &subscriber;
+  peer::Sources sources(loop, settings.discovery, subscriber, registry, log);
+
+  base::Timer timeout(loop);
+  if (options.timeout_s > 0)
+    timeout.start(std::chrono::duration_cast<base::Duration>(
+                      std::chrono::duration<double>(options.timeout_s)),
+                  [&] { loop.stop(); });
+  base::Timer look(loop);
+  const std::function<void()> tick = [&] {
+    const auto streams = subscriber.streams();
+    output.progress().show(streams);
+    if (end.reached(streams, loop.now())) return loop.stop();
+    look.start(kLook, [&] { tick(); });
+  };
+  tick();
+  base::Signals signals(loop, {SIGTERM, SIGINT}, [&](int) { loop.stop(); });
+  loop.run();
+  output.progress().clear();
+  if (!output.enough()) subscriber.save_cursor();
+  const peer::SubscriberCounts& counts = subscriber.counts();
+  log.info(
+      "{} events, {} filtered, {} denied, {} undecodable, {} seen before, {} gaps, {} replayed",
+      counts.delivered, counts.filtered, counts.denied, counts.undecodable, counts.duplicates,
+      counts.gaps, counts.replayed);
+  return options.count > 0 && !output.enough() ? 1 : 0;
+}
+
 int bus_tail(int argc, char** argv) {
   Options options;
   base::CommandLine line(
@@ -114,9 +239,16 @@ int bus_tail(int argc, char** argv) {
   line.option("--topic", options.topics,
               "only topics matching this pattern (* one word, ** any number)");
   line.option("--exclude", options.exclude, "leave out topics matching this pattern");
+  line.option("--publisher", options.publishers,
+              "only of publishers with such a name (a shell pattern)");
+  line.option("--where", options.where,
+              "only events whose body has FIELD=VALUE; a field in a field as FIELD.FIELD=VALUE");
   line.option("--since", options.since,
               "now, start, a time (UTC), PUBLISHER:SEQ or PUBLISHER:EPOCH:SEQ");
-  line.option("--cursor", options.cursor, "go on where this file says, and keep it up to date");
+  const auto until =
+      line.option("--until", options.until, "end with the last event before this time (UTC)");
+  line.option("--cursor", options.cursor, "go on where this file says, and keep it up to date")
+      .excludes(until);
   line.option("--count", options.count, "end after this many events");
   line.option("--timeout", options.timeout_s,
               "end after this many seconds; 1 if --count was not reached");
@@ -126,70 +258,42 @@ int bus_tail(int argc, char** argv) {
   line.flag("--verbose", options.verbose, "say on stderr what is going on");
   if (const auto exit_code = line.parse(argc, argv)) return *exit_code;
 
+  const auto wrong_usage = [](const std::string& why) {
+    fmt::print(stderr, "bus-tail: {}\n", why);
+    return 2;
+  };
   const auto since = parse_since(options.since);
-  if (!since) {
-    fmt::print(stderr,
-               "bus-tail: --since takes now, start, a time like 2026-11-20T12:00:00, PUBLISHER:SEQ "
-               "or PUBLISHER:EPOCH:SEQ\n");
-    return 2;
+  if (!since)
+    return wrong_usage(
+        "--since takes now, start, a time like 2026-11-20T12:00:00, PUBLISHER:SEQ "
+        "or PUBLISHER:EPOCH:SEQ");
+  const auto until_ns = parse_time(options.until);
+  if (!options.until.empty() && !until_ns)
+    return wrong_usage("--until takes a time like 2026-11-20T12:00:00");
+  EventFilter filter{options.publishers, topic_patterns(options.exclude), {}};
+  for (const std::string& text : options.where) {
+    auto test = FieldTest::parse(text);
+    if (!test) return wrong_usage("--where takes FIELD=VALUE, or FIELD.FIELD=VALUE");
+    filter.fields.push_back(std::move(*test));
   }
+  if (options.no_verify && (!options.publishers.empty() || until_ns))
+    return wrong_usage(
+        "unverified frames name no publisher: no --publisher or --until with "
+        "--no-verify");
   const auto settings = options.listen.settings();
-  if (!settings) {
-    fmt::print(stderr, "bus-tail: {}\n", settings.error());
-    return 2;
-  }
+  if (!settings) return wrong_usage(settings.error());
   if (options.topics.empty()) options.topics = {"**"};
   const auto topics = topic_patterns(options.topics);
-  Output output(options);
+  Output output(options, std::move(filter));
 
   if (options.no_verify) {
     std::vector<std::string> endpoints;
     for (const auto& source : settings->discovery.fixed) endpoints.push_back(source.publish);
     return tail_unverified(options, topics, endpoints, output);
   }
-  if (settings->trust.allow.empty()) {
-    fmt::print(stderr,
-               "bus-tail: needs [[trust.allow]] rules in --config, or --keyring; or --no-verify\n");
-    return 2;
-  }
-
-  base::SystemClock clock;
-  base::Loop loop(clock);
-  net::ZmqContext context;
-  base::Registry registry;
-  const base::Log log = options.verbose ? base::Log::to_stderr(base::LogLevel::Info)
-                                        : base::Log::to_stderr(base::LogLevel::Error);
-  peer::SubscriberOptions subscription;
-  subscription.patterns = topics;
-  subscription.start = *since;
-  subscription.gap_after = settings->bus.gap_after;
-  peer::Subscriber::Handlers handlers;
-  handlers.on_event = [&](const peer::Delivery& event) {
-    const auto shown = ShownEvent::of(event);
-    if (!shown) return peer::Outcome::Undecodable;
-    output.event(*shown);
-    if (output.enough()) loop.stop();
-    return peer::Outcome::Delivered;
-  };
-  handlers.on_gap = [&](const peer::Gap& gap) { output.gap(gap); };
-  peer::Subscriber subscriber(loop, context, subscription, settings->trust, options.cursor,
-                              registry, log, std::move(handlers));
-  peer::Sources sources(loop, settings->discovery, subscriber, registry, log);
-
-  base::Timer timeout(loop);
-  if (options.timeout_s > 0)
-    timeout.start(std::chrono::duration_cast<base::Duration>(
-                      std::chrono::duration<double>(options.timeout_s)),
-                  [&] { loop.stop(); });
-  base::Signals signals(loop, {SIGTERM, SIGINT}, [&](int) { loop.stop(); });
-  loop.run();
-  subscriber.save_cursor();
-  const peer::SubscriberCounts& counts = subscriber.counts();
-  log.info(
-      "{} events, {} filtered, {} denied, {} undecodable, {} seen before, {} gaps, {} replayed",
-      counts.delivered, counts.filtered, counts.denied, counts.undecodable, counts.duplicates,
-      counts.gaps, counts.replayed);
-  return options.count > 0 && !output.enough() ? 1 : 0;
+  if (settings->trust.allow.empty())
+    return wrong_usage("needs [[trust.allow]] rules in --config, or --keyring; or --no-verify");
+  return tail(options, *settings, topics, *since, until_ns, output);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include "tools/time_text.hpp"
 
 #include <cerrno>
+#include <cstdlib>
 
 #include <fmt/core.h>
 #include <unistd.h>
@@ -24,20 +25,13 @@ void say(const std::string& text) {
   }
 }
 
-std::string line(const ShownEvent& event) {
-  return fmt::format("{} {} {}:{} {}{}\n", utc(event.time_ns).substr(0, 19), event.topic,
-                     event.publisher, event.seq, proto::to_json(event.body),
-                     event.verified ? "" : " (not verified)");
-}
+// SGR codes (ECMA-48).
+constexpr const char *kRed = "31", *kGreen = "32", *kCyan = "36", *kFaint = "2";
 
-std::string pretty(const ShownEvent& event) {
-  std::string text =
-      fmt::format("{} {}\n  from {} seq {} {}\n", utc(event.time_ns), event.topic, event.publisher,
-                  event.seq, event.verified ? "signed by " + event.signer : "NOT VERIFIED");
-  if (const proto::Map* map = event.body.as_map())
-    for (const auto& [key, value] : *map)
-      text += fmt::format("  {}: {}\n", key, proto::to_json(value));
-  return text;
+bool wants_colours() {
+  const char *no_color = std::getenv("NO_COLOR"), *terminal = std::getenv("TERM");
+  return isatty(STDOUT_FILENO) && !(no_color && *no_color) && terminal &&
+         std::string_view(terminal) != "dumb";
 }
 
 }  // namespace
@@ -84,6 +78,32 @@ std::string gap_text(const peer::Gap& gap) {
                      gap.to ? std::to_string(*gap.to) : "unknown", to_string(gap.reason));
 }
 
+EventPrinter::EventPrinter(Style style)
+    : style_(style), colours_(style != Style::Json && wants_colours()) {}
+
+std::string EventPrinter::coloured(const char* colour, std::string_view text) const {
+  return colours_ ? fmt::format("\033[{}m{}\033[0m", colour, text) : std::string(text);
+}
+
+std::string EventPrinter::line(const ShownEvent& event) const {
+  return fmt::format("{} {} {} {}{}\n", coloured(kFaint, utc(event.time_ns).substr(0, 19)),
+                     coloured(kCyan, event.topic),
+                     coloured(kGreen, fmt::format("{}:{}", event.publisher, event.seq)),
+                     proto::to_json(event.body),
+                     event.verified ? "" : coloured(kRed, " (not verified)"));
+}
+
+std::string EventPrinter::pretty(const ShownEvent& event) const {
+  std::string text =
+      fmt::format("{} {}\n  from {} seq {} {}\n", coloured(kFaint, utc(event.time_ns)),
+                  coloured(kCyan, event.topic), coloured(kGreen, event.publisher), event.seq,
+                  event.verified ? "signed by " + event.signer : coloured(kRed, "NOT VERIFIED"));
+  if (const proto::Map* map = event.body.as_map())
+    for (const auto& [key, value] : *map)
+      text += fmt::format("  {}: {}\n", key, proto::to_json(value));
+  return text;
+}
+
 void EventPrinter::event(const ShownEvent& event) const {
   switch (style_) {
     case Style::Line:
@@ -96,7 +116,8 @@ void EventPrinter::event(const ShownEvent& event) const {
 }
 
 void EventPrinter::gap(const peer::Gap& gap) const {
-  say(style_ == Style::Json ? gap_json(gap) + "\n" : "--- lost from " + gap_text(gap) + "\n");
+  say((style_ == Style::Json ? gap_json(gap) : coloured(kRed, "--- lost from " + gap_text(gap))) +
+      "\n");
 }
 
 }  // namespace mirrorbus::tools

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 
 namespace mirrorbus::tools {
 
@@ -35,14 +36,20 @@ class EventPrinter {
  public:
   enum class Style { Line, Pretty, Json };
 
-  explicit EventPrinter(Style style) : style_(style) {}
+  // Colours only for people, on a terminal, unless NO_COLOR is set (no-color.org).
+  explicit EventPrinter(Style style);
 
   // Written when it returns. Throws std::system_error.
   void event(const ShownEvent& event) const;
   void gap(const peer::Gap& gap) const;
 
  private:
+  std::string line(const ShownEvent& event) const;
+  std::string pretty(const ShownEvent& event) const;
+  std::string coloured(const char* colour, std::string_view text) const;
+
   Style style_;
+  bool colours_;
 };
 
 }  // namespace mirrorbus::tools

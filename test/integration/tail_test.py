@@ -1,0 +1,117 @@
+#!/usr/bin/python3
+"""bus-tail's filters, its ends, and how it looks on a terminal."""
+import datetime
+import json
+import os
+import pty
+import subprocess
+import sys
+
+from world import ENVIRONMENT, World, free_ports, main
+
+class TailTool(World):
+    def run_tail(self, listen, *arguments, code=0):
+        done = subprocess.run(
+            [self.programs["bus-tail"], "--config", listen, "--json", *arguments], capture_output=True,
+            text=True, env=ENVIRONMENT, check=False, timeout=60,
+        )
+        self.assertEqual(done.returncode, code, done.stderr)
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def log(self, config, *bodies):
+        done = self.logger(config, "--json-input", text="".join(json.dumps(body) + "\n" for body in bodies))
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_filters(self):
+        for name in ("one", "two"):
+            config = self.relay_config(name)
+            self.relay(config, name)
+            self.log(config, {"job": {"state": "done", "steps": [1, 2.5]}, "host": name},
+                     {"job": {"state": "failed", "ok": False}, "host": name}, {"job": "done", "text": "a=b"})
+        listen = self.listen_config("one", "two")
+
+        def seen(*arguments, count):
+            """As (publisher, n of the body): a count that is not reached would end it with 1."""
+            shell = ["--since", "start", "--topic", "org.example.dev.shell.**", "--timeout", "30"]
+            events = self.run_tail(listen, *shell, *arguments, "--count", str(count))
+            return sorted((e["publisher"].partition("@")[0], e["seq"]) for e in events)
+
+        self.assertEqual(seen(count=6), [(name, seq) for name in ("one", "two") for seq in (2, 3, 4)])
+        self.assertEqual(seen("--publisher", "o*@test.*", count=3), [("one", seq) for seq in (2, 3, 4)])
+        for test, seq in (("job.state=done", 2), ("job.steps.1=2.5", 2), ("job.ok=false", 3), ("text=a=b", 4),
+                          ("job=done", 4)):
+            self.assertEqual(seen("--where", test, count=2), [("one", seq), ("two", seq)])
+        self.assertEqual(seen("--where", "job.state=failed", "--where", "host=two", count=1), [("two", 3)])
+        # Nothing has both, nor an item that is not there: it comes to its end all the same.
+        for tests in (["job.state=done", "job.state=failed"], ["job.steps.2=1"]):
+            where = [word for test in tests for word in ("--where", test)]
+            self.assertEqual(self.run_tail(listen, "--since", "start", "--until", "@1", *where), [])
+            self.assertEqual(self.run_tail(listen, "--since", "start", "--timeout", "3", *where), [])
+
+    def test_until_a_time(self):
+        config = self.relay_config()
+        self.relay(config)
+        self.log(config, *({"n": n} for n in range(3)))
+        listen = self.listen_config("relayd")
+        self.log(config, {"n": 3})
+        heard = self.run_tail(listen, "--since", "start", "--count", "5", "--timeout", "30")
+        seconds = [datetime.datetime.fromisoformat(e["time"][:26]).replace(tzinfo=datetime.UTC).timestamp()
+                   for e in heard]
+        for ends, kept in ((f"@{(seconds[3] + seconds[4]) / 2:.6f}", 4), ("@1", 0), ("2026-01-01T12:00", 0)):
+            events = self.run_tail(listen, "--since", "start", "--until", ends)
+            self.assertEqual(events, heard[:kept])
+        events = self.run_tail(listen, "--since", "start", "--until", "2100-01-01", "--timeout", "3")
+        self.assertEqual(len(events), 5)
+        for wrong in (["--until", "soon"], ["--until", "2026-01-01", "--cursor", self.dir / "cursor"],
+                      ["--where", "no value"], ["--where", "a..b=c"], ["--no-verify", "--publisher", "x"]):
+            self.assertEqual(self.run_tail(listen, *wrong, code=2), [])
+
+    def test_a_cursor_and_a_count_leave_nothing_out(self):
+        config = self.relay_config()
+        self.relay(config)
+        self.publish(config, 20)
+        listen = self.listen_config("relayd")
+        seqs = []
+        for _ in range(3):
+            events = self.run_tail(
+                listen, "--since", "start", "--cursor", self.dir / "cursor", "--count", "5", "--timeout", "30")
+            seqs += [e["seq"] for e in events]
+        self.assertEqual(seqs, list(range(1, 16)))
+
+    def on_a_terminal(self, command, which, enough, **environment):
+        """What it writes there until that is `enough`; its other output goes nowhere."""
+        master, slave = pty.openpty()
+        self.addCleanup(os.close, master)
+        streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, which: slave}
+        process = subprocess.Popen(command, **streams, env={**ENVIRONMENT, "TERM": "xterm", **environment})
+        self.addCleanup(self.end, process)
+        os.close(slave)
+        text = b""
+        while enough not in text:
+            text += os.read(master, 4096)  # EIO if it has ended: a failure
+        return text
+
+    def test_colours_on_a_terminal_only(self):
+        config = self.relay_config()
+        self.relay(config)
+        self.publish(config, 1)
+        command = [self.programs["bus-tail"], "--config", self.listen_config("relayd"), "--since", "start"]
+        self.assertIn(b"\x1b[", self.on_a_terminal(command, "stdout", b"event 0"))
+        self.assertIn(b"\x1b[", self.on_a_terminal([*command, "--pretty"], "stdout", b"event 0"))
+        self.assertNotIn(b"\x1b", self.on_a_terminal([*command, "--json"], "stdout", b"event 0"))
+        self.assertNotIn(b"\x1b", self.on_a_terminal(command, "stdout", b"event 0", NO_COLOR="1"))
+        self.assertNotIn(b"\x1b", self.on_a_terminal(command, "stdout", b"event 0", TERM="dumb"))
+        piped = subprocess.run([*command, "--count", "2"], capture_output=True, env=ENVIRONMENT, check=True)
+        self.assertNotIn(b"\x1b", piped.stdout + piped.stderr)
+
+    def test_progress_while_it_is_behind(self):
+        """The source named first does not answer: there is time to be seen behind."""
+        (dead,) = free_ports(1)
+        config = self.relay_config(bus=f'advertise_serve = "tcp://127.0.0.1:{dead}"')
+        self.relay(config)
+        self.publish(config, 10)
+        command = [self.programs["bus-tail"], "--config", self.listen_config("relayd"), "--since", "start"]
+        self.on_a_terminal(command, "stderr", b"\r\x1b[Kcatching up: 11 events to go\r\x1b[K")
+
+if __name__ == "__main__":
+    main(sys.argv)
