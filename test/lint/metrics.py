@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""docs/operations.md lists every metric that the code has, and no other.
+"""docs/operations.md lists every metric that the code has, and no other; the alert rules use only those.
 
 Usage: metrics.py SOURCE_ROOT
 """
@@ -26,6 +26,11 @@ def main():
             faults.append(f"docs/operations.md: {name} is in no code")
         if listed.count(name) > 1:
             faults.append(f"docs/operations.md: {name} stands twice")
+    rules = "config/prometheus/mirrorbus.rules.yml"
+    used = set(re.findall(r"mirrorbus_\w+", (ROOT / rules).read_text(encoding="utf-8")))
+    faults += [f"{rules}: {name} is in no code" for name in sorted(used - set(registered))]
+    if len(used) < 10:
+        faults.append(f"{rules}: only {len(used)} metrics found")
     if len(registered) < 40:
         faults.append(f"only {len(registered)} metrics found: has registering changed?")
     print(*faults, f"{len(registered)} metrics", sep="\n")
