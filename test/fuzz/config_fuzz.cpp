@@ -1,5 +1,5 @@
-// A configuration file, as every daemon reads it. It is the operator's own, so it only must not break
-// anything; every fault is a ConfigError.
+// A configuration file, as every daemon reads it. It is the operator's own, so it only must not
+// break anything; every fault is a ConfigError.
 #include "bus/peer/settings.hpp"
 #include "test/fuzz/fuzz.hpp"
 
@@ -15,7 +15,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     (void)peer::Settings::read(config, "fuzz");
     config.finish();
   } catch (const base::ConfigError& error) {
-    fuzz::require(std::string_view(error.what()).starts_with("fuzz.toml"), "an error names the file");
+    fuzz::require(std::string_view(error.what()).starts_with("fuzz.toml"),
+                  "an error names the file");
   }
   return 0;
 }

@@ -13,19 +13,22 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   std::uint64_t expected = 0;
   bool open = false;
   proto::ContentParser parser({
-      .on_begin = [&](const proto::Hash& hash, std::uint64_t length) {
-        fuzz::require(!open, "a content ends before the next begins");
-        proto::append_content_header(again, hash, expected = length);
-        open = true;
-      },
-      .on_bytes = [&](proto::ByteView piece) {
-        fuzz::require(open && piece.size() <= expected, "no more comes than was said");
-        expected -= piece.size();
-        again += piece;
-      },
-      .on_end = [&] {
-        fuzz::require(std::exchange(open, false) && expected == 0, "all comes that was said");
-      },
+      .on_begin =
+          [&](const proto::Hash& hash, std::uint64_t length) {
+            fuzz::require(!open, "a content ends before the next begins");
+            proto::append_content_header(again, hash, expected = length);
+            open = true;
+          },
+      .on_bytes =
+          [&](proto::ByteView piece) {
+            fuzz::require(open && piece.size() <= expected, "no more comes than was said");
+            expected -= piece.size();
+            again += piece;
+          },
+      .on_end =
+          [&] {
+            fuzz::require(std::exchange(open, false) && expected == 0, "all comes that was said");
+          },
       .on_gone = [&](const proto::Hash& hash) { proto::append_content_gone(again, hash); },
   });
   for (std::size_t at = 0, step = 1; at < bytes.size(); at += step, step = step * 2 % 61 + 1)

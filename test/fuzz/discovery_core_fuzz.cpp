@@ -67,10 +67,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         answer(core, open.back(), in, now);
         open.pop_back();
         break;
-      default: core.set_options(options(in));
+      default:
+        core.set_options(options(in));
     }
     const auto next = core.next();
-    fuzz::require(!next || *next - now <= std::chrono::hours(1), "it is asked again within an hour");
+    fuzz::require(!next || *next - now <= std::chrono::hours(1),
+                  "it is asked again within an hour");
     for (const std::string& endpoint : core.publishers()) {
       const auto parsed = net::parse_endpoint(endpoint);
       fuzz::require(parsed && parsed->is_literal(), "a publisher can be connected to");

@@ -1,5 +1,6 @@
-// What the harnesses share. A harness is a file NAME_fuzz.cpp with LLVMFuzzerTestOneInput; it is built
-// twice: with replay_main.cpp, which runs its corpus, and with libFuzzer, which looks for more.
+// What the harnesses share. A harness is a file NAME_fuzz.cpp with LLVMFuzzerTestOneInput; it is
+// built twice: with replay_main.cpp, which runs its corpus, and with libFuzzer, which looks for
+// more.
 #pragma once
 
 #include "proto/bytes.hpp"

@@ -2,7 +2,7 @@
 // parts, decompressed. They are compressed here, and what hashes would catch is put right, so that
 // what lies behind each check has its turn:
 //
-//   flags, index (u16 size, bytes), node frames (u8 count, each u16 size, bytes), contents of groups (same)
+//   flags, index (u16 size, bytes), node frames (u8 count, each u16 size, bytes), groups (the same)
 //
 // Whatever the reader hands on must be a tree: names and paths that lead nowhere else, nodes that
 // decode, contents with their hashes.
@@ -19,7 +19,8 @@ using proto::Hash;
 
 namespace {
 
-proto::Entry entry(const char* name, proto::EntryType type, const Hash& content, std::uint64_t size = 0) {
+proto::Entry entry(const char* name, proto::EntryType type, const Hash& content,
+                   std::uint64_t size = 0) {
   proto::Entry e;
   e.name = name;
   e.type = type;
@@ -43,10 +44,11 @@ struct BaseTree {
     using enum proto::EntryType;
     const Hash leaf = put("leaf"), inner = put("inner content"), file = put("content of the file");
     const Hash deep = put(proto::encode_node({{entry("leaf", File, leaf, 4)}}));
-    const Hash dir = put(proto::encode_node(
-        {{entry("deep", Directory, deep), entry("inner", File, inner, 13)}}));
-    root.entry = entry("", Directory, put(proto::encode_node({{entry("dir", Directory, dir),
-                                                               entry("file", File, file, 19)}})));
+    const Hash dir = put(
+        proto::encode_node({{entry("deep", Directory, deep), entry("inner", File, inner, 13)}}));
+    root.entry = entry(
+        "", Directory,
+        put(proto::encode_node({{entry("dir", Directory, dir), entry("file", File, file, 19)}})));
     root.links = put(proto::encode_links({}));
     root.owners = put(proto::encode_owners({}));
   }

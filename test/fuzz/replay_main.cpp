@@ -1,5 +1,5 @@
-// Runs a harness over its corpus: every file below the folders named. A child does the work, so that
-// each file that ends it is named and the others still have their turn.
+// Runs a harness over its corpus: every file below the folders named. A child does the work, so
+// that each file that ends it is named and the others still have their turn.
 #include "test/fuzz/fuzz.hpp"
 
 #include <algorithm>
@@ -74,7 +74,8 @@ int main(int argc, char** argv) {
     if (all && status == 0) break;
     ++failed;
     const std::string how = WIFSIGNALED(status) ? ::strsignal(WTERMSIG(status)) : "see above";
-    std::fprintf(stderr, "failed: %s (%s)\n", all ? "on the way out" : files[at].c_str(), how.c_str());
+    std::fprintf(stderr, "failed: %s (%s)\n", all ? "on the way out" : files[at].c_str(),
+                 how.c_str());
     ++at;
   }
   std::printf("%zu inputs, %zu failed\n", files.size(), failed);

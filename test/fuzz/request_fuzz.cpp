@@ -19,8 +19,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                 "a request encoded again is the same request");
   if (const auto replay = proto::replay_request(request->args)) {
     const auto second = proto::replay_request(proto::to_args(*replay));
-    fuzz::require(second && proto::pack(proto::to_args(*second)) == proto::pack(proto::to_args(*replay)),
-                  "a replay request encoded again is the same");
+    fuzz::require(
+        second && proto::pack(proto::to_args(*second)) == proto::pack(proto::to_args(*replay)),
+        "a replay request encoded again is the same");
   }
   if (const auto one = proto::submission(request->args)) {
     const auto second = proto::submission(proto::to_args(*one));

@@ -1,7 +1,7 @@
-// A subscriber between a publisher and whoever writes the input: it decides what is published, lost,
-// sent again, damaged, answered, refused; when the publisher crashes, or comes back as an older copy
-// of itself; and what clocks do. The publisher's own word is never forged (where `treacherous_` is
-// false), so whatever comes:
+// A subscriber between a publisher and whoever writes the input: it decides what is published,
+// lost, sent again, damaged, answered, refused; when the publisher crashes, or comes back as an
+// older copy of itself; and what clocks do. The publisher's own word is never forged (where
+// `treacherous_` is false), so whatever comes:
 //   - only what was published is delivered, in order, each event once, over restarts as well;
 //   - no gap names what was delivered, and nothing comes after it was named lost;
 //   - when all is well again every event there still is has been delivered or named lost.
@@ -21,7 +21,8 @@ using fuzz::require;
 
 namespace {
 
-constexpr const char* kTopics[] = {"org.example.dev.shell.log.line", "org.example.dev.shell.cron.done",
+constexpr const char* kTopics[] = {"org.example.dev.shell.log.line",
+                                   "org.example.dev.shell.cron.done",
                                    "org.example.dev.mirror.tree.kernel.update"};
 constexpr std::size_t kMostFrames = 512;
 constexpr SourceId kFriend = 9;  // who is right, in the end
@@ -71,7 +72,8 @@ class Publisher {
   }
 
   // Completes the credential, announces it.
-  proto::SealedCredential make(proto::Credential& next, const trust::SessionKey& key, base::Now now) {
+  proto::SealedCredential make(proto::Credential& next, const trust::SessionKey& key,
+                               base::Now now) {
     next.stream = name;
     next.issued_ns = next.not_before_ns = base::to_ns(now.wall);
     next.not_after_ns = next.issued_ns + 86'400'000'000'000;
@@ -112,7 +114,8 @@ class Publisher {
     const Key last = rows_.empty() ? Key{} : Key{rows_.back().epoch, rows_.back().last_seq};
     for (const store::JournalRow& row : rows_) journal->append({&row, 1});
     std::erase_if(credentials_, [&](const auto& c) { return c.first.epoch > last.first; });
-    for (const auto& [credential, sealed] : credentials_) journal->put_credential(credential, sealed);
+    for (const auto& [credential, sealed] : credentials_)
+      journal->put_credential(credential, sealed);
     durable.erase(durable.upper_bound(last), durable.end());
     start(now);
   }
@@ -200,8 +203,7 @@ class Run : public SubscriberActions {
 
   void said(Key from, Key to) {
     if (treacherous_ || !from_start_) return;
-    if (!lost_.empty() && lost_.back().to == kOpen)
-      lost_.back().to = {from.first, from.second - 1};
+    if (!lost_.empty() && lost_.back().to == kOpen) lost_.back().to = {from.first, from.second - 1};
     require(from > last_, "what comes next comes after what came before");
     last_ = to;
   }
@@ -251,7 +253,9 @@ class Run : public SubscriberActions {
       case 14: return pass(std::chrono::milliseconds(10 * in_.byte()));
       case 15: return pass(std::chrono::seconds(in_.byte()));
       case 16: wall_offset_ = std::chrono::seconds(10 * (in_.byte() - 128)); return;
-      case 17: cursors_ = core_->cursors(); return start();
+      case 17:
+        cursors_ = core_->cursors();
+        return start();
       case 18: return change_policy();
       case 19: return inspect();
       case 20: return betray_by_credential();
@@ -306,8 +310,8 @@ class Run : public SubscriberActions {
   }
 
   proto::Answer true_answer(const Question& question) {
-    const auto request = proto::decode_request(
-        proto::encode_request({question.id, question.verb, question.args}));
+    const auto request =
+        proto::decode_request(proto::encode_request({question.id, question.verb, question.args}));
     auto answer = proto::decode_answer(
         proto::encode_answer(*StreamVerbs(publisher_.id, *publisher_.journal).answer(*request)));
     return std::move(*answer);
@@ -342,13 +346,14 @@ class Run : public SubscriberActions {
         // Parts that are genuine, though not what was asked for, under numbers that are not.
         proto::Answer answer;
         answer.id = question.id;
-        proto::Map fields = proto::to_fields(
-            {any_number(in_), in_.flag(), any_number(in_), any_number(in_)});
+        proto::Map fields =
+            proto::to_fields({any_number(in_), in_.flag(), any_number(in_), any_number(in_)});
         fields.emplace_back("before", any_number(in_));
         answer.fields = std::move(fields);
         for (std::size_t parts = in_.below(8); parts > 0; --parts) {
           if (question.verb == "replay" && !publisher_.every_row.empty())
-            answer.parts.push_back(publisher_.every_row[in_.below(publisher_.every_row.size())].bytes);
+            answer.parts.push_back(
+                publisher_.every_row[in_.below(publisher_.every_row.size())].bytes);
           else
             answer.parts.push_back(
                 publisher_.every_credential[in_.below(publisher_.every_credential.size())]);
@@ -381,7 +386,8 @@ class Run : public SubscriberActions {
     next.pin = {any_number(in_), any_number(in_), any_number(in_), proto::sha256("pin")};
     next.new_journal = in_.flag();
     betrayed_epoch_ = next.epoch;
-    betrayed_credential_ = proto::credential_id(publisher_.make(next, key, publishers_now()).document);
+    betrayed_credential_ =
+        proto::credential_id(publisher_.make(next, key, publishers_now()).document);
   }
   void betray_by_head() {
     const trust::SessionKey key(proto::sha256("treacherous"));
@@ -452,7 +458,8 @@ class Run : public SubscriberActions {
     if (denied_) return;
     require(settled(), "a subscriber comes to its publisher's end");
     for (const auto& [key, topic] : publisher_.durable) {
-      if (!proto::TopicPattern::parse(pattern_)->matches(topic) || delivered_.contains(key)) continue;
+      if (!proto::TopicPattern::parse(pattern_)->matches(topic) || delivered_.contains(key))
+        continue;
       const bool named = std::ranges::any_of(
           lost_, [&](const Lost& gap) { return gap.from <= key && key <= gap.to; });
       require(named, "no event is lost silently");
@@ -461,6 +468,7 @@ class Run : public SubscriberActions {
   bool settled() const {
     const auto streams = core_->streams(now());
     return streams.size() == 1 && streams[0].state == StreamState::Current &&
+           streams[0].epoch == publisher_.core->epoch() &&
            streams[0].position == publisher_.core->last_durable();
   }
 

@@ -13,7 +13,8 @@ void check(proto::ByteView bytes, proto::Decoded<Message> (*decode)(const proto:
     if (!value) return proto::refuse(value.error());
     return decode(*value);
   };
-  fuzz::round_trip(bytes, unpack, [](const Message& message) { return proto::encode_sync(message); });
+  fuzz::round_trip(bytes, unpack,
+                   [](const Message& message) { return proto::encode_sync(message); });
 }
 
 }  // namespace

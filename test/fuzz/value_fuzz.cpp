@@ -13,6 +13,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   fuzz::require(again.has_value(), "what was packed unpacks");
   fuzz::require(proto::pack(*again) == packed, "what was packed again is the same bytes");
   fuzz::require(packed.size() <= 3 * size, "shortest forms are not longer");
-  fuzz::require(proto::from_json(proto::to_json(*value)).has_value(), "what is said in JSON is JSON");
+  fuzz::require(proto::from_json(proto::to_json(*value)).has_value(),
+                "what is said in JSON is JSON");
   return 0;
 }
