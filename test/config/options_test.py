@@ -36,11 +36,13 @@ def options_of(program, *command):
 
 def manual(name):
     (page,) = (ROOT / "docs/man").glob(name + ".[18]")
-    return {"--" + word for word in re.findall(r"\bFl -([a-z][a-z-]*)|(?<=, )-([a-z][a-z-]*)", page.read_text())
-            for word in word if word}
+    # "Fl -a , -b" has a second one.
+    return {"--" + word for word in re.findall(r"(?:\bFl |, )-([a-z][a-z-]*)", page.read_text())}
 
 def completed(shell, script, file, *words):
-    done = subprocess.run([*shell, "-c", script, "complete", file, *words], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [*shell, "-c", script, "complete", file, *words], capture_output=True, text=True, check=True
+    )
     return set(done.stdout.split())
 
 def faults_of(path):

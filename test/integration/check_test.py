@@ -82,7 +82,8 @@ class Check(KnotWorld):
         # A second publisher that is not there: its records are, still.
         self.end(self.processes["two"])
         found = self.check("--config", self.listen, timeout=4)
-        self.assertFound(found, ("publish", f"tcp://127.0.0.1:{self.ports['two'][0]}"), "wrong", "no connection")
+        endpoint = f"tcp://127.0.0.1:{self.ports['two'][0]}"
+        self.assertFound(found, ("publish", endpoint), "wrong", "no connection")
         self.assertFound(found, self.serve("two"), "wrong", "no answer")
         self.assertFound(found, self.serve("one"), "ok")
         self.assertNotIn(("keys", "two"), found)
@@ -145,7 +146,8 @@ class Check(KnotWorld):
         for reason, text in wrongs.items():
             self.listen.write_text(text)
             found = self.check("--config", self.listen)
-            self.assertFound(found, ("keys", "one"), "wrong", rf"{self.key.lower()} is not trusted \({reason}\)")
+            self.assertFound(
+                found, ("keys", "one"), "wrong", rf"{self.key.lower()} is not trusted \({reason}\)")
             # Who is not believed is not asked for his history.
             self.assertNotIn(("sequences", "one"), found)
             self.assertFound(found, ("clock", "one"), "ok")
@@ -178,8 +180,8 @@ class Check(KnotWorld):
         self.assertFound(later("+400d"), ("keys", "one"), "wrong", f"{self.key.lower()} ended at")
 
     def test_wrong_usage(self):
-        for arguments in ([], ["--endpoint", "not an endpoint"], ["--domain", "example.org", "--timeout", "0"],
-                          ["--no-such-option"]):
+        for arguments in ([], ["--endpoint", "not an endpoint"],
+                          ["--domain", "example.org", "--timeout", "0"], ["--no-such-option"]):
             done = subprocess.run([self.programs["bus-check"], *arguments], capture_output=True, text=True,
                                   env=ENVIRONMENT, check=False)
             self.assertEqual((done.returncode, done.stdout), (2, ""), done.stderr)

@@ -13,7 +13,8 @@ NAME = "relayd@test.example.org"
 class Replay(World):
     def replay(self, *arguments, listen=None, timeout=20):
         done = subprocess.run(
-            [self.programs["bus-replay"], "--config", listen or self.listen, "--timeout", str(timeout), *arguments],
+            [self.programs["bus-replay"], "--config", listen or self.listen, "--timeout", str(timeout),
+             *arguments],
             capture_output=True, text=True, env=ENVIRONMENT, check=False, timeout=120,
         )
         return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
@@ -35,7 +36,8 @@ class Replay(World):
     def test_a_range_comes_as_bus_tail_has_it(self):
         heard = self.published()
         last = max(heard)
-        for text, seqs in {f"3..{last - 2}": range(3, last - 1), "4..4": [4], "2..": range(2, last + 1)}.items():
+        ranges = {f"3..{last - 2}": range(3, last - 1), "4..4": [4], "2..": range(2, last + 1)}
+        for text, seqs in ranges.items():
             code, events, said = self.replay(NAME, text)
             self.assertEqual((code, said), (0, ""))
             self.assertEqual(events, [heard[seq] for seq in seqs])
@@ -59,8 +61,9 @@ class Replay(World):
         code, events, said = self.replay("nobody@test.example.org", "1..2", timeout=2)
         self.assertEqual((code, events), (1, []))
         self.assertIn("nobody@test.example.org in 2 s", said)
-        for arguments in ((NAME, "2"), (NAME, "0..3"), (NAME, "3..2"), (NAME, "x:1..2"), (NAME, "1..2", "--arg", "x"),
-                          (NAME,), (NAME, "1..2", "--exec", "true", "--to-relay", "ipc:///nowhere")):
+        for arguments in ((NAME, "2"), (NAME, "0..3"), (NAME, "3..2"), (NAME, "x:1..2"),
+                          (NAME, "1..2", "--arg", "x"), (NAME,),
+                          (NAME, "1..2", "--exec", "true", "--to-relay", "ipc:///nowhere")):
             code, events, said = self.replay(*arguments)
             self.assertEqual((code, events), (2, []), said)
             self.assertIn("bus-replay: ", said)
@@ -74,7 +77,8 @@ import json, os, sys
 event = json.load(sys.stdin)
 names = ["TOPIC", "PUBLISHER", "EPOCH", "SEQ", "TIME", "ID", "SIGNER"]
 with open({str(taken)!r}, "a") as file:
-    print(json.dumps([event, {{name.lower(): os.environ["MIRRORBUS_" + name] for name in names}}, sys.argv[1:]]), file=file)
+    environment = {{name.lower(): os.environ["MIRRORBUS_" + name] for name in names}}
+    print(json.dumps([event, environment, sys.argv[1:]]), file=file)
 sys.exit(event["seq"] in (5, 7))
 """)
         script.chmod(0o755)
@@ -117,7 +121,8 @@ sys.exit(event["seq"] in (5, 7))
             killed = subprocess.Popen(
                 [self.programs["bus-replay"], "--config", self.listen, NAME, "10..", *shell, *to], stderr=log,
                 env=ENVIRONMENT)
-        until("some are taken", lambda: (self.metric("other", "mirrorbus_relay_accepted_total") or 0) > last // 2)
+        until("some are taken",
+              lambda: (self.metric("other", "mirrorbus_relay_accepted_total") or 0) > last // 2)
         killed.kill()
         killed.wait()
         relay.send_signal(signal.SIGKILL)

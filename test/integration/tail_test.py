@@ -73,8 +73,8 @@ class TailTool(World):
         listen = self.listen_config("relayd")
         seqs = []
         for _ in range(3):
-            events = self.run_tail(
-                listen, "--since", "start", "--cursor", self.dir / "cursor", "--count", "5", "--timeout", "30")
+            cursor = ["--since", "start", "--cursor", self.dir / "cursor"]
+            events = self.run_tail(listen, *cursor, "--count", "5", "--timeout", "30")
             seqs += [e["seq"] for e in events]
         self.assertEqual(seqs, list(range(1, 16)))
 
