@@ -44,7 +44,7 @@ struct Listener::Impl {
         loop(clock),
         subscriber(loop, context, subscription(options, settings), settings.trust,
                    options.cursor_file, registry, base::Log(), handlers()),
-        sources(loop, settings.discovery, subscriber, registry, base::Log()) {}
+        sources(loop, settings.discovery, subscriber, "", registry, base::Log()) {}
 
   peer::Subscriber::Handlers handlers() {
     peer::Subscriber::Handlers handlers;

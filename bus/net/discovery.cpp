@@ -19,6 +19,11 @@ Discovery::Discovery(base::Loop& loop, Resolver& resolver, DiscoveryOptions opti
 
 Discovery::~Discovery() { *alive_ = false; }
 
+void Discovery::remember(std::vector<DiscoveryCore::Held> held) {
+  core_.remember(std::move(held));
+  told_held_ = core_.held();
+}
+
 void Discovery::start() {
   tell();
   step();
@@ -81,6 +86,11 @@ void Discovery::tell() {
   if (told_sources_ != core_.sources()) {
     told_sources_ = core_.sources();
     handlers_.on_sources(told_sources_);
+  }
+  if (!handlers_.on_held) return;
+  if (auto held = core_.held(); held != told_held_) {
+    told_held_ = held;
+    handlers_.on_held(std::move(held));
   }
 }
 

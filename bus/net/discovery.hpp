@@ -20,6 +20,8 @@ class Discovery {
     std::function<void(const std::string& endpoint)> on_publisher;  // "tcp://192.0.2.1:9940"
     std::function<void(const std::string& endpoint)> on_publisher_gone;
     std::function<void(const std::vector<std::string>& endpoints)> on_sources;  // all, best first
+    // Whenever it has changed: for remember() after a restart. May be empty.
+    std::function<void(std::vector<DiscoveryCore::Held>)> on_held;
   };
 
   // `resolver` outlives it. Handlers are called from start() on.
@@ -29,6 +31,7 @@ class Discovery {
   Discovery(const Discovery&) = delete;
   Discovery& operator=(const Discovery&) = delete;
 
+  void remember(std::vector<DiscoveryCore::Held> held);  // before start()
   void start();
   void set_options(DiscoveryOptions options);  // for a reload
   const DiscoveryCore& core() const { return core_; }
@@ -48,6 +51,7 @@ class Discovery {
   base::Gauge& count_;
   std::set<std::string> told_publishers_;
   std::vector<std::string> told_sources_;
+  std::vector<DiscoveryCore::Held> told_held_;
   std::set<std::string> failing_;
   base::Timer timer_;
   std::shared_ptr<bool> alive_;  // shared with questions under way, which may outlive us

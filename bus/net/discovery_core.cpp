@@ -71,6 +71,30 @@ void DiscoveryCore::set_options(DiscoveryOptions options) {
   combine();
 }
 
+void DiscoveryCore::remember(std::vector<Held> held) {
+  const auto literal = [](const std::string& address) { return is_literal_address(address); };
+  const auto possible = [&](const SrvRecord& record) {
+    return record.target != "." && std::ranges::all_of(record.addresses, literal);
+  };
+  for (Held& each : held) {
+    const auto it = lookups_.find(each.query);
+    if (it == lookups_.end() || it->second.held() > 0) continue;
+    if (!std::ranges::all_of(each.records, possible) ||
+        !std::ranges::all_of(each.addresses, literal))
+      continue;
+    it->second.records = std::move(each.records);
+    it->second.addresses = std::move(each.addresses);
+  }
+  combine();
+}
+
+std::vector<DiscoveryCore::Held> DiscoveryCore::held() const {
+  std::vector<Held> out;
+  for (const auto& [query, lookup] : lookups_)
+    if (lookup.held() > 0) out.push_back({query, lookup.records, lookup.addresses});
+  return out;
+}
+
 std::vector<DiscoveryCore::Query> DiscoveryCore::due(base::MonoTime now) {
   std::vector<Query> out;
   for (auto& [query, lookup] : lookups_) {

@@ -50,10 +50,23 @@ class DiscoveryCore {
     bool stale = false;       // held although the last answer did not give them
   };
 
+  // What an answer left behind, to be kept over a restart.
+  struct Held {
+    Query query;
+    std::vector<SrvRecord> records;
+    std::vector<std::string> addresses;  // Host
+    bool operator==(const Held&) const = default;
+  };
+
   // Static endpoints must parse; host names in them are resolved like SRV targets.
   DiscoveryCore(DiscoveryOptions options, RandomUpTo random);
   // Others; what stays keeps its answers.
   void set_options(DiscoveryOptions options);
+
+  // What was held before a restart: good until DNS says otherwise, as if it had just failed to. Of
+  // questions that are not asked any more, and what no answer could hold, is passed over.
+  void remember(std::vector<Held> held);
+  std::vector<Held> held() const;
 
   // The questions to ask now. Each is answered() before it comes again.
   std::vector<Query> due(base::MonoTime now);

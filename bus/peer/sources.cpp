@@ -1,11 +1,13 @@
 #include "bus/peer/sources.hpp"
 
+#include "bus/net/discovery_memory.hpp"
 #include "bus/net/dns.hpp"
 
 namespace mirrorbus::peer {
 
 Sources::Sources(base::Loop& loop, const DiscoverySettings& settings, Subscriber& subscriber,
-                 base::Registry& registry, base::Log log) {
+                 const std::string& memory_file, base::Registry& registry, base::Log log)
+    : writer_(loop, 1) {
   net::DnsResolver::Options dns;
   dns.servers = settings.resolvers;
   resolver_ = std::make_unique<net::DnsResolver>(loop, std::move(dns));
@@ -22,8 +24,18 @@ Sources::Sources(base::Loop& loop, const DiscoverySettings& settings, Subscriber
   handlers.on_sources = [&subscriber](const std::vector<std::string>& endpoints) {
     subscriber.set_serve_endpoints(endpoints);
   };
+  if (!memory_file.empty())
+    handlers.on_held = [this, memory_file, log](std::vector<net::DiscoveryCore::Held> held) {
+      writer_.submit([memory_file,
+                      held = std::move(held)] { net::write_discovery_memory(memory_file, held); },
+                     [log](base::Outcome<void> done) {
+                       if (!done) log.warning("what DNS said could not be kept for the next start");
+                     });
+    };
   discovery_ = std::make_unique<net::Discovery>(loop, *resolver_, std::move(options),
                                                 std::move(handlers), registry, log);
+  if (!memory_file.empty())
+    discovery_->remember(net::read_discovery_memory(memory_file));
   discovery_->start();
 }
 

@@ -102,6 +102,7 @@ void MirrorDaemon::subscribe() {
       std::move(handlers));
   sources_ =
       std::make_unique<peer::Sources>(daemon_.loop(), daemon_.settings().discovery, *subscriber_,
+                                      daemon_.settings().bus.state + "/discovery.json",
                                       daemon_.metrics(), daemon_.log("discovery"));
 }
 

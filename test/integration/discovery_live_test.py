@@ -54,5 +54,47 @@ class Live(KnotWorld):
         self.assertEqual(tail.gaps, [])
         self.assertFalse(self.said("tail", rf"publisher tcp://127.0.0.1:{self.ports['one'][0]} is no longer"))
 
+    def tree(self, role, name):
+        path = self.dir / f"{name}.tree"
+        path.mkdir()
+        return f"""
+[content]
+listen = "127.0.0.1:0"
+[[tree]]
+name = "t"
+path = "{path}"
+role = "{role}"
+"""
+
+    def version(self, state):
+        status = self.control(state, "status")
+        return status and status[0]["version"]
+
+    def test_a_mirror_that_starts_while_dns_is_away_goes_on_with_what_it_knew(self):
+        self.ports = {"origin": free_ports(2)}
+        publish, serve = (f"tcp://127.0.0.1:{port}" for port in self.ports["origin"])
+        self.start("bus-mirrord", self.config(
+            "origin", self.tree("origin", "origin"), publish=publish, serve=serve), "origin")
+        self.ready("origin")
+        self.zone("origin")
+        server, port = self.start_dns()
+        follower = self.config("follower", f"""
+[discovery]
+domains = ["example.org"]
+resolvers = ["127.0.0.1:{port}"]
+""" + self.tree("mirror", "follower"))
+        process = self.start("bus-mirrord", follower, "follower")
+        until("the first version", lambda: self.version("follower") == 1)
+        until("what DNS said is kept", (self.dir / "follower/discovery.json").exists)
+
+        self.end(server)
+        self.end(process)
+        self.start("bus-mirrord", follower, "follower")
+        (self.dir / "origin.tree/file").write_text("two")
+        self.control("origin", "publish", tree="t")
+        until("the second version", lambda: self.version("follower") == 2)
+        until("it has noticed that DNS is away",
+              lambda: self.said("follower", r"DNS does not answer for _mirrorbus._tcp"))
+
 if __name__ == "__main__":
     main(sys.argv)

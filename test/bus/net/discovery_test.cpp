@@ -1,5 +1,7 @@
 #include "bus/net/discovery.hpp"
 
+#include "bus/net/discovery_memory.hpp"
+#include "test/support/temp_dir.hpp"
 #include "test/support/test_loop.hpp"
 
 #include <catch2/catch.hpp>
@@ -248,4 +250,52 @@ TEST_CASE("changes are told as they come", "[discovery]") {
   CHECK(sources.empty());
   discovery.reset();  // with questions under way
   t.settle();
+}
+
+TEST_CASE("what was known before a restart holds until DNS says otherwise", "[discovery]") {
+  Core before;
+  before.core.due(before.now);
+  before.core.answered(kPublishers, good({record("a", {"192.0.2.1"}), record("b", {"2001:db8::1"})}),
+                       before.now);
+  before.core.answered(kSources, good({record("a", {"192.0.2.1"}, 9941)}), before.now);
+  test::TempDir dir;
+  write_discovery_memory(dir / "memory", before.core.held());
+  const auto held = read_discovery_memory(dir / "memory");
+  CHECK(held == before.core.held());
+
+  Core after;
+  after.core.remember(held);
+  CHECK(after.core.publishers() == before.core.publishers());
+  CHECK(after.core.sources() == before.core.sources());
+  CHECK_FALSE(after.core.settled());
+  after.answer(kPublishers, failed());
+  CHECK(after.core.publishers() == before.core.publishers());
+  after.answer(kPublishers, none(DnsStatus::NxDomain, 30s));
+  CHECK(after.core.publishers() == before.core.publishers());
+  after.now += 1h;
+  after.answer(kPublishers, good({record("c", {"192.0.2.3"})}));
+  CHECK(after.core.publishers() == Set{"tcp://192.0.2.3:9940"});
+
+  SECTION("but not of a domain that is no longer asked") {
+    Core other({{"example.net"}, {}});
+    other.core.remember(held);
+    CHECK(other.core.publishers().empty());
+  }
+}
+
+TEST_CASE("a discovery memory that is none, or is not ours, is nothing", "[discovery]") {
+  test::TempDir dir;
+  CHECK(read_discovery_memory(dir / "none").empty());
+  for (const char* text : {"", "{", "[]", "[1]", "{\"a\":1}", "[{\"kind\":\"publishers\"}]"}) {
+    dir.write("memory", text);
+    Core c;
+    c.core.remember(read_discovery_memory(dir / "memory"));
+    CHECK(c.core.publishers().empty());
+  }
+  // A name where an address must stand would have libzmq resolve it, on its I/O thread.
+  dir.write("memory", R"([{"kind":"publishers","name":"_mirrorbus._tcp.example.org","records":[)"
+                      R"({"port":1,"target":"a","addresses":["evil.example.org"]}]}])");
+  Core c;
+  c.core.remember(read_discovery_memory(dir / "memory"));
+  CHECK(c.core.publishers().empty());
 }
