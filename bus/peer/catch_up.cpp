@@ -115,6 +115,7 @@ void CatchUp::located(SubscribedStream& stream, const proto::Answer& answer, bas
 void CatchUp::enter_epoch(SubscribedStream& stream, const proto::Credential& first,
                           base::Now now) {
   order_.enter_epoch(stream, first);
+  if (stream.epoch >= stream.unknown_epoch) stream.unknown_epoch = 0;
   pursue(stream, now);
 }
 

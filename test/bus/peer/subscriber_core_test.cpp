@@ -86,6 +86,29 @@ TEST_CASE("many epochs are walked although few credentials may be checked at onc
   CHECK(most_at_once <= 5);
 }
 
+TEST_CASE("an epoch is no longer unknown once it was entered by itself", "[subscriber]") {
+  TestPublisher publisher;
+  TestSubscriber subscriber(publisher);
+  const auto hear = [&](const proto::Bytes& frame, double seconds) {
+    subscriber.core->frame(frame, 0, at(seconds));
+    subscriber.believe(publisher, at(seconds));
+  };
+  hear(publisher.announcement(), 0);
+  hear(publisher.head(at(0)), 0);
+  hear(publisher.publish(at(0.1)), 0.1);
+  publisher.start(at(1));
+  const proto::Bytes first = publisher.announcement();
+  publisher.renew(at(1));
+  // The second is judged first: how its epoch begins is asked, and nobody answers.
+  subscriber.core->frame(publisher.announcement(), 0, at(1));
+  hear(first, 1);
+  CHECK(subscriber.questions.size() == 1);
+  for (double now = 1; now < 80; now += 0.5) subscriber.core->tick(at(now));
+  CHECK(subscriber.gaps.empty());
+  hear(publisher.publish(at(80)), 80);
+  CHECK(subscriber.delivered == Positions{{1, 1}, {2, 2}});
+}
+
 TEST_CASE("what a restored publisher has cut off is not taken from who still has it",
           "[subscriber]") {
   TestPublisher lost, restored;
