@@ -30,7 +30,10 @@ Signals::Signals(Loop& loop, std::initializer_list<int> signals, Callback callba
 
 Signals::~Signals() {
   state_->open = false;
-  state_->set.clear();
+  // clear() alone leaves the wait, which holds the state, where nobody finds it any more.
+  boost::system::error_code ignored;
+  state_->set.cancel(ignored);
+  state_->set.clear(ignored);
 }
 
 }  // namespace mirrorbus::base

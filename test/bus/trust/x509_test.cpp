@@ -76,7 +76,9 @@ TEST_CASE("x509: openssl accepts what is signed here, and the reverse") {
       pki.trusted.verify(signer.fingerprint(), kDocument, read(pki.path + "/theirs"));
   REQUIRE(verified);
   CHECK(verified->fingerprint == signer.fingerprint());
-  CHECK(verified->expires_s == signer.expires_s());
+  // The chain ends with whichever of its certificates ends first: they were made one after the other.
+  CHECK(verified->expires_s <= signer.expires_s());
+  CHECK(verified->expires_s > signer.expires_s() - 60);
   CHECK(verified->recheck_s > std::time(nullptr));
 }
 
