@@ -1,5 +1,6 @@
 #include "proto/head.hpp"
 
+#include "proto/batch.hpp"
 #include "proto/limits.hpp"
 #include "proto/topic.hpp"
 #include "proto/wire.hpp"
@@ -56,6 +57,12 @@ Decoded<Head> decode_head(ByteView bytes) {
       head.epoch == 0 || head.beat == 0)
     return refuse(Reject::BadField);
   return head;
+}
+
+Decoded<SealedHead> sealed_head(const ControlFrame& frame) noexcept {
+  if (frame.payload.size() < kSealSize) return refuse(Reject::Truncated);
+  const std::size_t size = frame.payload.size() - kSealSize;
+  return SealedHead{frame.payload.substr(0, size), frame.payload.substr(size)};
 }
 
 Bytes encode_control(ControlKind kind, const Hash& stream, ByteView payload) {

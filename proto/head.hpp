@@ -47,6 +47,12 @@ struct ControlFrame {
   Hash stream;
   ByteView payload;  // Credential: a sealed credential; Head: the head and its 64-byte signature
 };
+// A head and the seal over its bytes, of such a frame.
+struct SealedHead {
+  ByteView bytes;
+  ByteView seal;
+};
+Decoded<SealedHead> sealed_head(const ControlFrame& frame) noexcept;
 Bytes encode_control(ControlKind kind, const Hash& stream, ByteView payload);
 Decoded<ControlFrame> decode_control(ByteView bytes) noexcept;
 

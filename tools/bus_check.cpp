@@ -36,10 +36,8 @@ int bus_check(int argc, char** argv) {
   base::Loop loop(clock);
   net::ZmqContext context;
   bool interrupted = false;
-  BusChecker checker(
-      loop, context, *settings,
-      std::chrono::duration_cast<base::Duration>(std::chrono::duration<double>(timeout_s)),
-      [&loop] { loop.stop(); });
+  BusChecker checker(loop, context, *settings, base::from_seconds(timeout_s),
+                     [&loop] { loop.stop(); });
   base::Signals signals(loop, {SIGTERM, SIGINT}, [&](int) {
     interrupted = true;
     loop.stop();

@@ -18,8 +18,6 @@ constexpr std::size_t kReplayBytes = 1 << 20;
 constexpr std::uint64_t kMostRead = 256 << 20;  // of one journal
 constexpr base::Duration kAgain = 200ms;
 
-double seconds(base::Duration duration) { return std::chrono::duration<double>(duration).count(); }
-
 net::DnsResolver::Options resolver_options(const std::vector<std::string>& servers,
                                            base::Duration patience) {
   net::DnsResolver::Options options;
@@ -94,8 +92,10 @@ void BusChecker::end_if_nothing_is_open() {
 // ---- where to look ----
 
 void BusChecker::ask_dns(SrvKind kind, const std::string& domain) {
-  const std::string name =
-      (kind == SrvKind::Publishers ? "_mirrorbus._tcp." : "_mirrorbus-serve._tcp.") + domain;
+  using Query = net::DiscoveryCore::Query;
+  const auto asked =
+      kind == SrvKind::Publishers ? Query::Kind::Publishers : Query::Kind::Sources;
+  const std::string name = Query::srv(asked, domain).name;
   open("dns " + name, deadline_ - begin_,
        [this, name] { find(Grade::Wrong, Check::Dns, name, "DNS does not answer in time"); });
   resolver_->resolve_srv(name, [this, kind, name](const net::SrvAnswer& answer) {
@@ -148,7 +148,7 @@ void BusChecker::add_publisher(const std::string& endpoint) {
     find(Grade::Wrong, Check::Publish, endpoint,
          fmt::format("no connection in {:.1f} s: is the daemon running, does a firewall let it "
                      "through?",
-                     seconds(patience_)));
+                     base::to_seconds(patience_)));
   });
   connecting.subscribe(proto::ByteView(&proto::kControl, 1));
   try {
@@ -173,7 +173,7 @@ void BusChecker::add_server(const std::string& endpoint) {
       find(Grade::Wrong, Check::Serve, endpoint,
            fmt::format("no answer in {:.1f} s: is the daemon running, does a firewall let it "
                        "through?",
-                       seconds(patience_)));
+                       base::to_seconds(patience_)));
     } else if (answer->refused) {
       find(Grade::Wrong, Check::Serve, endpoint,
            fmt::format("says {}", to_string(*answer->refused)));
@@ -201,7 +201,7 @@ void BusChecker::connection(const std::string& endpoint, net::ZmqEvent::Kind kin
   open(matter, patience_, [this, endpoint] {
     find(Grade::Wrong, Check::Publish, endpoint,
          fmt::format("connected, but no credential comes in {:.1f} s: is that a publisher?",
-                     seconds(patience_)));
+                     base::to_seconds(patience_)));
   });
 }
 
@@ -231,7 +231,8 @@ void BusChecker::hear_credential(const std::string& endpoint, const proto::Contr
   if (first) {
     open("head " + proto::to_hex(id), patience_, [this, name = credential->stream.publisher] {
       find(Grade::Wrong, Check::Sequences, name,
-           fmt::format("no head in {:.1f} s: the publisher stands still", seconds(patience_)));
+           fmt::format("no head in {:.1f} s: the publisher stands still",
+                       base::to_seconds(patience_)));
     });
     check_key(id, *sealed);
   }
@@ -242,13 +243,14 @@ void BusChecker::hear_credential(const std::string& endpoint, const proto::Contr
 
 void BusChecker::hear_head(const proto::ControlFrame& frame) {
   const auto it = streams_.find(frame.stream);
-  if (it == streams_.end() || it->second->head || frame.payload.size() < proto::kSealSize) return;
+  if (it == streams_.end() || it->second->head) return;
   Stream& stream = *it->second;
-  const proto::ByteView bytes = frame.payload.substr(0, frame.payload.size() - proto::kSealSize);
-  const auto head = proto::decode_head(bytes);
+  const auto sealed = proto::sealed_head(frame);
+  if (!sealed) return;
+  const auto head = proto::decode_head(sealed->bytes);
   // One of a credential that was renewed just now: the next one will do.
   if (!head || head->stream != frame.stream || head->credential != stream.credential_id ||
-      !trust::verify_seal(stream.credential.session_key, bytes, frame.payload.substr(bytes.size())))
+      !trust::verify_seal(stream.credential.session_key, sealed->bytes, sealed->seal))
     return;
   stream.head = *head;
   findings_.push_back(

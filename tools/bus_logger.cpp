@@ -31,7 +31,7 @@ struct Options {
   bool json_input = false, json = false, flush = false;
 
   base::Duration timeout() const {
-    return std::chrono::duration_cast<base::Duration>(std::chrono::duration<double>(timeout_s));
+    return base::from_seconds(timeout_s);
   }
 };
 
@@ -44,13 +44,6 @@ std::string host_name() {
   char host[256] = "";
   gethostname(host, sizeof host - 1);
   return host;
-}
-
-std::string read_token(const std::string& file) {
-  if (file.empty()) return {};
-  const std::string token = peer::read_token(file).value_or("");
-  if (token.empty()) throw std::runtime_error("no token can be read from " + file);
-  return token;
 }
 
 // What is to be said in the end, of what was not sent directly.
@@ -221,7 +214,7 @@ int bus_logger(int argc, char** argv) {
   if (!options.spool.empty()) spool.emplace(options.spool, *limit);
   const std::string token_file =
       options.token_file.empty() ? config.token_file : options.token_file;
-  return log(options, {relay, read_token(token_file), options.timeout()}, topic,
+  return log(options, {relay, token_in(token_file), options.timeout()}, topic,
              spool ? &*spool : nullptr);
 }
 

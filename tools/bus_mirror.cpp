@@ -137,8 +137,7 @@ int bus_mirror(int argc, char** argv) {
   if (options.repair) request.emplace_back("repair", true);
 
   peer::ControlClient client(config.settings.bus.state + "/control.sock");
-  const auto timeout =
-      std::chrono::duration_cast<base::Duration>(std::chrono::duration<double>(options.timeout_s));
+  const base::Duration timeout = base::from_seconds(options.timeout_s);
   const peer::ControlAnswer answer = client.call(proto::Value(std::move(request)), timeout);
   if (!answer) throw std::runtime_error(answer.error());
   if (name == "verify" && !options.json) return print_verify(*answer);

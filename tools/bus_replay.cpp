@@ -34,7 +34,7 @@ struct Options {
   bool keep_going = false, json = false, verbose = false;
 
   base::Duration timeout() const {
-    return std::chrono::duration_cast<base::Duration>(std::chrono::duration<double>(timeout_s));
+    return base::from_seconds(timeout_s);
   }
   // --exec alone is a line of words, with --arg beside it one program's name.
   std::vector<std::string> command() const {
@@ -58,15 +58,9 @@ class Destination {
   explicit Destination(const Options& options) : options_(options) {
     if (!options.exec.empty()) program_.emplace(options.command());
     if (options.relay.empty()) return;
-    std::string token;
-    if (!options.token_file.empty()) {
-      token = peer::read_token(options.token_file).value_or("");
-      if (token.empty())
-        throw std::runtime_error("no token can be read from " + options.token_file);
-    }
     // One under way: the events keep their order whatever happens to the relay meanwhile.
     relay_.emplace(
-        RelaySender::Options{options.relay, token, options.timeout(), 1},
+        RelaySender::Options{options.relay, token_in(options.token_file), options.timeout(), 1},
         [](const proto::Submission&, std::uint64_t) {},
         [this](const proto::Submission& refused, const std::string& why) {
           fail(fmt::format("seq {}: {}", refused.n, why));

@@ -208,9 +208,7 @@ int tail(const Options& options, const peer::Settings& settings,
 
   base::Timer timeout(loop);
   if (options.timeout_s > 0)
-    timeout.start(std::chrono::duration_cast<base::Duration>(
-                      std::chrono::duration<double>(options.timeout_s)),
-                  [&] { loop.stop(); });
+    timeout.start(base::from_seconds(options.timeout_s), [&] { loop.stop(); });
   base::Timer look(loop);
   const std::function<void()> tick = [&] {
     const auto streams = subscriber.streams();

@@ -19,8 +19,6 @@ constexpr base::Duration kClockIsFine = 5s;
 constexpr base::Duration kKeyEndsSoon = std::chrono::hours(14 * 24);
 constexpr std::uint64_t kNsPerSecond = 1'000'000'000;
 
-double seconds(base::Duration duration) { return std::chrono::duration<double>(duration).count(); }
-
 std::string end_of_key(std::int64_t expires_s) {
   if (expires_s == 0) return "never";
   return utc_seconds(static_cast<std::uint64_t>(expires_s) * kNsPerSecond);
@@ -78,7 +76,8 @@ Finding judge_srv(SrvKind kind, const std::string& name, const net::SrvAnswer& a
     return found(Grade::Warning, "the records say that this domain has none, on purpose");
   Finding good = found(
       Grade::Ok, fmt::format("{} records, {}", answer.records.size(), fmt::join(texts, ", ")));
-  good.details = {{"endpoints", std::move(endpoints)}, {"ttl_seconds", seconds(answer.ttl)}};
+  good.details = {{"endpoints", std::move(endpoints)},
+                  {"ttl_seconds", base::to_seconds(answer.ttl)}};
   return good;
 }
 
@@ -163,8 +162,8 @@ Finding judge_clock(const std::string& publisher, std::uint64_t head_time_ns, ba
   Finding found{Grade::Ok,
                 Check::Clock,
                 publisher,
-                fmt::format("{:.1f} s {} ours", seconds(off), side),
-                {{"ahead_seconds", seconds(ahead)}}};
+                fmt::format("{:.1f} s {} ours", base::to_seconds(off), side),
+                {{"ahead_seconds", base::to_seconds(ahead)}}};
   if (off > peer::CredentialBook::kSkew) {
     found.grade = Grade::Wrong;
     found.text += ": its heads are refused, set the clock that is wrong";

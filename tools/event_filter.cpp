@@ -1,10 +1,9 @@
 #include "tools/event_filter.hpp"
 
+#include "bus/trust/policy.hpp"
 #include "tools/event_range.hpp"
 
 #include <algorithm>
-
-#include <fnmatch.h>
 
 namespace mirrorbus::tools {
 
@@ -38,9 +37,7 @@ bool FieldTest::holds(const proto::Value& body) const {
 }
 
 bool EventFilter::wants_publisher(const std::string& name) const {
-  return publishers.empty() || std::ranges::any_of(publishers, [&](const std::string& pattern) {
-           return fnmatch(pattern.c_str(), name.c_str(), 0) == 0;
-         });
+  return trust::matches_name(publishers, name);
 }
 
 bool EventFilter::wants(const ShownEvent& event) const {

@@ -67,7 +67,7 @@ void RelaySender::attend(base::Duration at_most) {
       throw RelayAway(fmt::format(
           "no acknowledgement from the relay at {} within {} s; {} of {} events are durable. "
           "Is bus-relayd running there?",
-          options_.relay, std::chrono::duration<double>(options_.timeout).count(), acknowledged_,
+          options_.relay, base::to_seconds(options_.timeout), acknowledged_,
           requests_));
     if (now > pending.again) transmit(pending);
   }

@@ -21,6 +21,13 @@ ToolConfig load_tool_config(const std::string& path) {
   return tool;
 }
 
+std::string token_in(const std::string& file) {
+  if (file.empty()) return {};
+  const std::string token = peer::read_token(file).value_or("");
+  if (token.empty()) throw std::runtime_error("no token can be read from " + file);
+  return token;
+}
+
 int run_tool(const char* name, int (*tool)(int, char**), int argc, char** argv) noexcept {
   try {
     return tool(argc, argv);

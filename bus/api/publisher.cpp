@@ -18,7 +18,7 @@ peer::Settings read_settings(const std::string& file) {
   const base::Config config = base::Config::load(file);
   peer::Settings settings = peer::Settings::read(config, "publisher");
   for (const char* key : {"state", "publish", "serve"})
-    if (config.table("bus").text(key, "").empty()) config.table("bus").text(key);  // says where
+    config.table("bus").text(key);  // says where, if it is missing
   return settings;
 }
 

@@ -30,6 +30,14 @@ class SystemClock final : public Clock {
   }
 };
 
+// As people write durations, and read them.
+inline Duration from_seconds(double seconds) {
+  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
+}
+inline double to_seconds(Duration duration) {
+  return std::chrono::duration<double>(duration).count();
+}
+
 // The formats carry wall time as unsigned nanoseconds since 1970; earlier clocks read as 0.
 inline std::uint64_t to_ns(WallTime time) {
   const auto ns = time.time_since_epoch().count();

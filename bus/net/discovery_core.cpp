@@ -45,6 +45,11 @@ bool same_set(std::vector<SrvRecord> a, std::vector<SrvRecord> b) {
 
 }  // namespace
 
+DiscoveryCore::Query DiscoveryCore::Query::srv(Kind kind, const std::string& domain) {
+  return {kind,
+          (kind == Kind::Publishers ? "_mirrorbus._tcp." : "_mirrorbus-serve._tcp.") + domain};
+}
+
 DiscoveryCore::DiscoveryCore(DiscoveryOptions options, RandomUpTo random)
     : random_(std::move(random)) {
   set_options(std::move(options));
@@ -61,8 +66,8 @@ void DiscoveryCore::set_options(DiscoveryOptions options) {
       wanted.insert(std::move(held));
   };
   for (const std::string& domain : options_.domains) {
-    want({Kind::Publishers, "_mirrorbus._tcp." + domain});
-    want({Kind::Sources, "_mirrorbus-serve._tcp." + domain});
+    want(Query::srv(Kind::Publishers, domain));
+    want(Query::srv(Kind::Sources, domain));
   }
   for (const StaticSource& source : options_.fixed)
     for (const std::string* text : {&source.publish, &source.serve})

@@ -39,6 +39,8 @@ class DiscoveryCore {
     Kind kind;
     std::string name;
     auto operator<=>(const Query&) const = default;
+    // What a domain's SRV records of this kind stand under.
+    static Query srv(Kind kind, const std::string& domain);
   };
   // What became of a question, for people.
   struct Info {

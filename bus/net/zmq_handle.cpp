@@ -104,6 +104,15 @@ ZmqFrame::ZmqFrame() { zmq_msg_init(native(storage_)); }
 ZmqFrame::ZmqFrame(std::size_t size) {
   if (zmq_msg_init_size(native(storage_), size) != 0) throw_zmq("making a message");
 }
+ZmqFrame::ZmqFrame(proto::Bytes&& bytes) {
+  auto* const kept = new proto::Bytes(std::move(bytes));
+  // Called by an I/O thread when the last peer has it.
+  const auto free = [](void*, void* hint) { delete static_cast<proto::Bytes*>(hint); };
+  if (zmq_msg_init_data(native(storage_), kept->data(), kept->size(), free, kept) != 0) {
+    delete kept;
+    throw_zmq("making a message");
+  }
+}
 ZmqFrame::~ZmqFrame() { zmq_msg_close(native(storage_)); }
 
 proto::ByteView ZmqFrame::bytes() const {
@@ -219,28 +228,11 @@ bool ZmqHandle::send(proto::ByteView frame, bool more) {
 
 bool ZmqHandle::send(proto::Bytes&& frame, bool more) {
   if (frame.size() < kHandOver) return send(proto::ByteView(frame), more);
-  auto* const kept = new proto::Bytes(std::move(frame));
-  zmq_msg_t message;
-  // Called by an I/O thread when the last peer has it.
-  const auto free = [](void*, void* hint) { delete static_cast<proto::Bytes*>(hint); };
-  if (zmq_msg_init_data(&message, kept->data(), kept->size(), free, kept) != 0) {
-    delete kept;
-    throw_zmq("making a message");
-  }
-  while (zmq_msg_send(&message, socket_, send_flags(more)) < 0) {
-    if (zmq_errno() == EINTR) continue;
-    const bool mere_refusal = refused();
-    const int error = zmq_errno();
-    zmq_msg_close(&message);
-    if (mere_refusal) return false;
-    errno = error;
-    throw_zmq("sending");
-  }
-  return true;
+  return send(ZmqFrame(std::move(frame)), more);
 }
 
-bool ZmqHandle::send(ZmqFrame&& frame) {
-  while (zmq_msg_send(native(frame.storage_), socket_, send_flags(false)) < 0) {
+bool ZmqHandle::send(ZmqFrame&& frame, bool more) {
+  while (zmq_msg_send(native(frame.storage_), socket_, send_flags(more)) < 0) {
     if (refused()) return false;
     if (zmq_errno() != EINTR) throw_zmq("sending");
   }

@@ -67,6 +67,7 @@ class ZmqFrame {
  public:
   ZmqFrame();
   explicit ZmqFrame(std::size_t size);
+  explicit ZmqFrame(proto::Bytes&& bytes);  // without a copy
   ~ZmqFrame();
   ZmqFrame(const ZmqFrame&) = delete;
   ZmqFrame& operator=(const ZmqFrame&) = delete;
@@ -105,7 +106,7 @@ class ZmqHandle {
   bool send(proto::ByteView frame, bool more = false);
   bool send(proto::Bytes&& frame, bool more = false);  // without a copy if it is big
   bool send(std::vector<proto::Bytes>&& parts);        // one message
-  bool send(ZmqFrame&& frame);
+  bool send(ZmqFrame&& frame, bool more = false);
   bool receive(ZmqFrame& frame);
   // The rest of a message that has begun, with its first frame in front; nothing if it is beyond
   // the limits (it is then used up).

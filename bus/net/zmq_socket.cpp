@@ -38,7 +38,7 @@ std::optional<ZmqEvent::Kind> event_kind(int event) {
 
 struct ZmqSocket::State : std::enable_shared_from_this<State> {
   State(base::Loop& l, ZmqContext& c, ZmqType t, const ZmqOptions& options)
-      : loop(l), context(c), type(t), limits(options.limits) {
+      : loop(l), context(c), type(t), limits(options.limits), look(l, [this] { drain(); }) {
     handle.emplace(context, type, options);
   }
 
@@ -54,7 +54,7 @@ struct ZmqSocket::State : std::enable_shared_from_this<State> {
   base::Task on_drained;
   std::unique_ptr<ZmqSocket> monitor;
   std::uint64_t malformed = 0;
-  bool look_posted = false;
+  base::Later look;
 
   void begin() {
     watch.emplace(loop, handle->fd(), [this](bool, bool) { drain(); });
@@ -62,14 +62,7 @@ struct ZmqSocket::State : std::enable_shared_from_this<State> {
     look_again();
   }
 
-  void look_again() {
-    if (look_posted) return;
-    look_posted = true;
-    loop.post([self = shared_from_this()] {
-      self->look_posted = false;
-      self->drain();
-    });
-  }
+  void look_again() { look.ask(); }
 
   void drain() {
     if (!handle) return;

@@ -83,10 +83,9 @@ proto::Reject CredentialIntake::disproved(proto::Reject why, SourceId source,
 
 proto::Decoded<proto::Head> CredentialIntake::verified_head(const proto::ControlFrame& frame,
                                                             SourceId source, base::Now now) {
-  if (frame.payload.size() < proto::kSealSize) return proto::refuse(proto::Reject::Truncated);
-  const proto::ByteView bytes = frame.payload.substr(0, frame.payload.size() - proto::kSealSize);
-  const proto::ByteView seal = frame.payload.substr(bytes.size());
-  auto head = proto::decode_head(bytes);
+  const auto sealed = proto::sealed_head(frame);
+  if (!sealed) return proto::refuse(sealed.error());
+  auto head = proto::decode_head(sealed->bytes);
   if (!head) return head;
   if (head->stream != frame.stream) return proto::refuse(proto::Reject::WrongStream);
   KnownCredential* known = book_.find(head->credential);
@@ -101,7 +100,8 @@ proto::Decoded<proto::Head> CredentialIntake::verified_head(const proto::Control
     known->early_head = frame.payload;
     known->early_source = source;
   }
-  const auto good = book_.check_seal(head->credential, head->time_ns, bytes, seal, true, now);
+  const auto good = book_.check_seal(head->credential, head->time_ns, sealed->bytes, sealed->seal,
+                                     true, now);
   if (!good) return proto::refuse(disproved(good.error(), source, head->stream, now));
   return head;
 }

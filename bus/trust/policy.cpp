@@ -13,13 +13,16 @@ bool speaks_of(const Rule& rule, const proto::StreamName& stream) {
   if (!rule.unsigned_streams &&
       std::ranges::find(rule.keys, KeyName{stream.scheme, stream.fingerprint}) == rule.keys.end())
     return false;
-  return rule.publishers.empty() ||
-         std::ranges::any_of(rule.publishers, [&](const std::string& pattern) {
-           return fnmatch(pattern.c_str(), stream.publisher.c_str(), 0) == 0;
-         });
+  return matches_name(rule.publishers, stream.publisher);
 }
 
 }  // namespace
+
+bool matches_name(const std::vector<std::string>& patterns, const std::string& publisher) {
+  return patterns.empty() || std::ranges::any_of(patterns, [&](const std::string& pattern) {
+           return fnmatch(pattern.c_str(), publisher.c_str(), 0) == 0;
+         });
+}
 
 std::optional<KeyName> KeyName::parse(std::string_view text) {
   std::optional<KeyName> key(std::in_place);

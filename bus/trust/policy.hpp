@@ -27,6 +27,9 @@ struct Rule {
   bool unsigned_streams = false;        // matches streams without a scheme, and only those
 };
 
+// Is it one of these shell patterns, or are there none?
+bool matches_name(const std::vector<std::string>& patterns, const std::string& publisher);
+
 class Policy {
  public:
   Policy() = default;

@@ -11,7 +11,6 @@ import queue
 import random
 import shutil
 import struct
-import subprocess
 import sys
 import tempfile
 import threading
@@ -22,7 +21,7 @@ import msgpack
 import nacl.signing
 
 from hostile_publisher import BASE, GIB, HOUR, Batch, control, ok
-from victim import TOPIC, Victim, until
+from victim import TOPIC, Victim, has_address_sanitizer, until
 
 MIRRORD, TAIL = sys.argv[1:3]
 SHELL = f"{BASE}.shell.a.line"
@@ -507,10 +506,6 @@ class HostileBus(unittest.TestCase):
         # Whose answers they were could not be read, so the questions ran into their time.
         self.assertEqual(self.refused(), dict.fromkeys(wrong, 1) | {"unavailable": len(wrong)})
         self.good_event()
-
-
-def has_address_sanitizer(program):
-    return "libasan" in subprocess.check_output(["ldd", program], text=True)
 
 
 # The daemon starts gpgconf, which hangs in its start with both libraries preloaded.

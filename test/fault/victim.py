@@ -11,7 +11,7 @@ import sys
 import threading
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "integration"))
-from world import until  # noqa: E402
+from world import has_address_sanitizer, until  # noqa: E402
 from hostile_publisher import BASE, Bus, Key, Stream  # noqa: E402
 
 TREE = "t"

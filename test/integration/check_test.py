@@ -10,7 +10,7 @@ import sys
 import tempfile
 
 from knot import KnotWorld
-from world import ENVIRONMENT, end_agent, free_ports, main, make_key, until
+from world import ENVIRONMENT, end_agent, free_ports, has_address_sanitizer, main, make_key, until
 
 class Check(KnotWorld):
     def bus(self, *names, dns=True):
@@ -158,7 +158,7 @@ class Check(KnotWorld):
         self.assertFound(self.check("--endpoint", endpoint, "--keyring", self.home), ("keys", "one"), "ok")
 
     def test_what_has_ended_and_a_clock_that_is_wrong(self):
-        if "libasan" in subprocess.check_output(["ldd", self.programs["bus-check"]], text=True):
+        if has_address_sanitizer(self.programs["bus-check"]):
             self.skipTest("AddressSanitizer and libfaketime do not go together")
         self.bus("one", dns=False)
         endpoint = f"tcp://127.0.0.1:{self.ports['one'][0]}"

@@ -272,6 +272,10 @@ class World(unittest.TestCase):
         for before, after in zip(seqs, seqs[1:]):
             self.assertLess(before, after, "twice or out of order")
 
+def has_address_sanitizer(program):
+    """Then libfaketime cannot be preloaded beside it."""
+    return "libasan" in subprocess.check_output(["ldd", program], text=True)
+
 def peak_memory_kib(process):
     status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+)", status)[1])
