@@ -70,6 +70,10 @@ void choose_family(void* socket, const std::string& endpoint) {
 // Smaller frames cost less copied than handed over: that takes two more allocations.
 constexpr std::size_t kHandOver = 4096;
 
+// Of each subscriber at its publisher, and of each publisher at its subscriber.
+constexpr std::size_t kQueueBytes = 64 << 20;
+constexpr int kQueueMessages = 20'000;  // until it is known how large they are
+
 }  // namespace
 
 ZmqContext::ZmqContext(int io_threads) : context_(zmq_ctx_new()) {
@@ -86,7 +90,8 @@ ZmqContext::~ZmqContext() {
 
 ZmqOptions ZmqOptions::publisher() {
   ZmqOptions options;
-  options.send_hwm = 20'000;
+  options.send_hwm = kQueueMessages;
+  options.queue_bytes = kQueueBytes;
   options.max_frame_size = proto::kMaxFrameSize;
   options.linger = std::chrono::seconds(1);
   return options;
@@ -95,7 +100,8 @@ ZmqOptions ZmqOptions::publisher() {
 ZmqOptions ZmqOptions::subscriber() {
   ZmqOptions options;
   options.send_hwm = 0;
-  options.receive_hwm = 20'000;
+  options.receive_hwm = kQueueMessages;
+  options.queue_bytes = kQueueBytes;
   options.max_frame_size = proto::kMaxFrameSize;
   return options;
 }
@@ -207,6 +213,14 @@ void ZmqHandle::unsubscribe(proto::ByteView prefix) {
 
 void ZmqHandle::set_welcome(proto::ByteView message) {
   set_bytes(socket_, ZMQ_XPUB_WELCOME_MSG, message, "welcome message");
+}
+
+void ZmqHandle::set_send_hwm(int messages) {
+  set(socket_, ZMQ_SNDHWM, messages, "send high-water mark");
+}
+
+void ZmqHandle::set_receive_hwm(int messages) {
+  set(socket_, ZMQ_RCVHWM, messages, "receive high-water mark");
 }
 
 namespace {

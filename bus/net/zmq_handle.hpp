@@ -37,6 +37,9 @@ struct ZmqOptions {
   // limit. A SUB needs 0: its subscriptions are messages too, and would be dropped silently.
   int send_hwm = 1000;
   int receive_hwm = 1000;
+  // PUB and SUB on the loop: the limit follows the sizes of messages, so that a peer's queue holds
+  // about so many bytes (see queue_limit.hpp); 0 = it stays as it is.
+  std::size_t queue_bytes = 0;
   // A peer that sends a bigger frame is disconnected.
   std::int64_t max_frame_size = proto::kMaxRequestSize;
   // A message of more frames, or more bytes in all, is dropped and counted as malformed.
@@ -101,6 +104,9 @@ class ZmqHandle {
   void subscribe(proto::ByteView prefix);
   void unsubscribe(proto::ByteView prefix);
   void set_welcome(proto::ByteView message);
+  // Of the queues there are, too.
+  void set_send_hwm(int messages);
+  void set_receive_hwm(int messages);
 
   // None of these blocks. False: would block, or there is no peer to take it.
   bool send(proto::ByteView frame, bool more = false);

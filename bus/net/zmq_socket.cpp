@@ -8,6 +8,8 @@
 //   - never close it: the watch lets go of it before the socket closes.
 #include "bus/net/zmq_socket.hpp"
 
+#include "bus/net/queue_limit.hpp"
+
 #include <cstring>
 #include <optional>
 
@@ -40,6 +42,9 @@ struct ZmqSocket::State : std::enable_shared_from_this<State> {
   State(base::Loop& l, ZmqContext& c, ZmqType t, const ZmqOptions& options)
       : loop(l), context(c), type(t), limits(options.limits), look(l, [this] { drain(); }) {
     handle.emplace(context, type, options);
+    const bool sends = t == ZmqType::Pub || t == ZmqType::XPub;
+    if (options.queue_bytes > 0)
+      queue.emplace(options.queue_bytes, sends ? options.send_hwm : options.receive_hwm);
   }
 
   base::Loop& loop;
@@ -48,6 +53,7 @@ struct ZmqSocket::State : std::enable_shared_from_this<State> {
   const ZmqOptions::Limits limits;
   std::optional<ZmqHandle> handle;  // empty once the owner is gone
   std::optional<base::FdWatch> watch;
+  std::optional<QueueLimit> queue;  // ours as a publisher, or as a subscriber
   ZmqFrame frame;
   OnFrame on_frame;
   OnMessage on_message;
@@ -88,6 +94,8 @@ struct ZmqSocket::State : std::enable_shared_from_this<State> {
 
   void hand_over() {
     if (on_frame && !frame.more()) {
+      if (queue && type == ZmqType::Sub)
+        if (const auto limit = queue->passed(frame.bytes().size())) handle->set_receive_hwm(*limit);
       on_frame(frame.bytes(), ZmqSender(frame));
       return;
     }
@@ -175,6 +183,9 @@ bool ZmqSocket::send(std::vector<proto::Bytes> parts) {
 
 bool ZmqSocket::send(ZmqFrame&& frame) {
   state_->look_again();
+  if (state_->queue)
+    if (const auto limit = state_->queue->passed(frame.bytes().size()))
+      state_->handle->set_send_hwm(*limit);
   return state_->handle->send(std::move(frame));
 }
 

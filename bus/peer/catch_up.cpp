@@ -40,6 +40,9 @@ void CatchUp::pursue(SubscribedStream& stream, base::Now now) {
   // publisher's last start. An answer for the hole alone tells, and from elsewhere.
   const bool hole = stream.hole_to > tracker.position();
   stream.asked_to = hole ? std::min(stream.hole_to, tracker.wanted()) : tracker.wanted();
+  // No further than to what is held already.
+  if (const std::uint64_t held = tracker.first_held(); held > tracker.position() + 1)
+    stream.asked_to = std::min(stream.asked_to, held - 1);
   ask(stream, "replay",
       proto::to_args({stream.id, tracker.position() + 1, stream.asked_to, subscription_.prefix,
                       subscription_.options.replay_bytes}));

@@ -24,7 +24,7 @@ struct HeldEvent {
 
 class GapTracker {
  public:
-  static constexpr std::size_t kMaxHeld = 4096;
+  static constexpr std::size_t kMaxHeld = 65'536;
   static constexpr std::size_t kMaxHeldBytes = 16 << 20;
 
   explicit GapTracker(std::uint64_t position) : position_(position) {}

@@ -63,6 +63,7 @@ Result bus(const Options& options, std::size_t size, bool durable, bool paced) {
                               publisher_metrics, base::Log(),
                               [](std::exception_ptr error) { std::rethrow_exception(error); });
     std::thread subscriber_thread([&] {
+      pthread_setname_np(pthread_self(), "subscriber");  // for profilers
       peer::SubscriberOptions subscription;
       subscription.patterns = {*proto::TopicPattern::parse("org.example.dev.bench.**")};
       peer::Subscriber::Handlers handlers;
@@ -107,7 +108,10 @@ Result bus(const Options& options, std::size_t size, bool durable, bool paced) {
     };
     publisher.on_ready([&] { step(); });
     // It goes on answering until the last event is in: what the pipe dropped comes by replay.
-    std::thread publisher_thread([&] { publishing.run(); });
+    std::thread publisher_thread([&] {
+      pthread_setname_np(pthread_self(), "publisher");
+      publishing.run();
+    });
     subscriber_thread.join();
     stopwatch->stop(pace.total(), result);
     publishing.post([&] { publishing.stop(); });

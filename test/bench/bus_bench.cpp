@@ -21,17 +21,29 @@ void row(const char* what, std::size_t size, const Result& r, bool paced, const 
   std::fflush(stdout);
 }
 
+// A peer that fails is no figure; the others still are.
+void row_of(const char* what, std::size_t size, bool paced, const Result& bare,
+            const std::function<Result()>& measure) {
+  try {
+    row(what, size, measure(), paced, bare);
+  } catch (const std::exception& error) {
+    fmt::print("{:<34} {:>6} B  no figure: {}\n", what, size, error.what());
+  }
+}
+
 void throughput(const Options& options, std::size_t size) {
   const Result alone = bare(options, size, false);
   row("bare libzmq, lossless window", size, alone, false, alone);
   row("bus, journal off", size, bus(options, size, false, false), false, alone);
   row("bus, journal on", size, bus(options, size, true, false), false, alone);
 #ifdef MIRRORBUS_WITH_NATS
-  if (installed("nats-server"))
-    row("JetStream R1, in files", size, jetstream(options, size, false), false, alone);
+  if (runs(options, "nats-server"))
+    row_of("JetStream R1, in files", size, false, alone,
+           [&] { return jetstream(options, size, false); });
 #endif
 #ifdef MIRRORBUS_WITH_MOSQUITTO
-  if (installed("mosquitto")) row("mosquitto, QoS 1", size, mqtt(options, size), false, alone);
+  if (runs(options, "mosquitto"))
+    row_of("mosquitto, QoS 1", size, false, alone, [&] { return mqtt(options, size); });
 #endif
 }
 
@@ -40,8 +52,8 @@ void paced(const Options& options) {
   row("bare libzmq, paced", 512, alone, true, alone);
   row("bus, journal on, paced", 512, bus(options, 512, true, true), true, alone);
 #ifdef MIRRORBUS_WITH_NATS
-  if (installed("nats-server"))
-    row("JetStream R1, paced", 512, jetstream(options, 512, true), true, alone);
+  if (runs(options, "nats-server"))
+    row_of("JetStream R1, paced", 512, true, alone, [&] { return jetstream(options, 512, true); });
 #endif
 }
 
@@ -51,8 +63,9 @@ void replay(const Options& options) {
   row("bus, replay", 64, bus_replay(options, 64, 256), false, alone);
   row("bus, replay of one-event batches", 64, bus_replay(options, 64, 1), false, alone);
 #ifdef MIRRORBUS_WITH_NATS
-  if (installed("nats-server"))
-    row("JetStream R1, ordered replay", 64, jetstream_replay(options, 64), false, alone);
+  if (runs(options, "nats-server"))
+    row_of("JetStream R1, ordered replay", 64, false, alone,
+           [&] { return jetstream_replay(options, 64); });
 #endif
 }
 
@@ -64,13 +77,16 @@ int run(int argc, char** argv) {
   line.option("--rate", options.rate, "events a second of the paced runs");
   line.option("--seconds", options.seconds, "length of a paced run");
   line.option("--only", options.only, "throughput, paced or replay: only those rows");
+  line.option("--size", options.size, "64 or 512: only these throughput rows");
+  line.flag("--no-peers", options.no_peers, "without JetStream and mosquitto");
   line.option("--state", options.state, "where journals are put");
   if (const auto exit_code = line.parse(argc, argv)) return *exit_code;
   const auto wanted = [&](const char* kind) {
     return options.only.empty() || options.only == kind;
   };
   if (wanted("throughput"))
-    for (const std::size_t size : {std::size_t{64}, std::size_t{512}}) throughput(options, size);
+    for (const std::uint64_t size : {std::uint64_t{64}, std::uint64_t{512}})
+      if (options.size == 0 || options.size == size) throughput(options, size);
   if (wanted("paced")) paced(options);
   if (wanted("replay")) replay(options);
   return 0;

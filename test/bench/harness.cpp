@@ -8,6 +8,7 @@
 #include <thread>
 
 #include <arpa/inet.h>
+#include <fmt/core.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <signal.h>
@@ -87,6 +88,30 @@ void Tally::take(proto::ByteView body) {
   received.fetch_add(1, std::memory_order_release);
 }
 
+namespace {
+
+// Called while nothing else is to be done; `seen` and `since` are the caller's memory.
+void expect_progress(std::uint64_t received, std::uint64_t& seen, Clock::time_point& since) {
+  const auto now = Clock::now();
+  if (received != seen || since == Clock::time_point{}) {
+    seen = received;
+    since = now;
+  } else if (now - since > 30s) {
+    throw std::runtime_error(fmt::format("nothing came for 30 s after {} events", received));
+  }
+}
+
+}  // namespace
+
+void Tally::wait_for(std::uint64_t events) const {
+  std::uint64_t seen = 0;
+  Clock::time_point since{};
+  while (received < events) {
+    std::this_thread::sleep_for(1ms);
+    expect_progress(received, seen, since);
+  }
+}
+
 void Tally::summarise(Result& result) {
   if (latencies_us.empty()) return;
   std::ranges::sort(latencies_us);
@@ -105,6 +130,8 @@ Pace::Pace(const Options& options, bool paced, const Tally& tally)
       total_(paced ? static_cast<std::uint64_t>(static_cast<double>(options.rate) * options.seconds)
                    : options.events),
       tally_(tally) {}
+
+void Pace::expect_progress() { bench::expect_progress(tally_.received, received_, grown_); }
 
 std::uint64_t Pace::due() {
   if (start_ == Clock::time_point{}) start_ = Clock::now();
@@ -143,12 +170,17 @@ double Stopwatch::cpu() const {
 void send_all(Pace& pace, const std::function<void()>& send) {
   while (!pace.done()) {
     const std::uint64_t due = pace.due();
-    if (due == 0) std::this_thread::sleep_for(50us);
+    if (due == 0) {
+      std::this_thread::sleep_for(50us);
+      pace.expect_progress();
+    }
     for (std::uint64_t i = 0; i < due; ++i, pace.sent()) send();
   }
 }
 
-bool installed(const std::string& program) { return !path_of(program).empty(); }
+bool runs(const Options& options, const std::string& program) {
+  return !options.no_peers && !path_of(program).empty();
+}
 
 Server::Server(const Options& options, const std::string& program,
                std::vector<std::string> arguments, std::string config)

@@ -23,6 +23,8 @@ struct Options {
   double seconds = 5;  // of a paced run
   std::string state = "/var/tmp";
   std::string only;
+  std::uint64_t size = 0;
+  bool no_peers = false;
 };
 
 struct Result {
@@ -42,6 +44,9 @@ struct Tally {
   bool keep = false;
 
   void take(proto::ByteView body);
+  // Until so many have arrived. Throws if none does for half a minute: a contender that loses what
+  // it took would be waited for without end.
+  void wait_for(std::uint64_t events) const;
   void summarise(Result& result);
 };
 
@@ -52,10 +57,14 @@ class Pace {
   bool done() const { return sent_ == total_; }
   std::uint64_t total() const { return total_; }
   std::uint64_t due();
+  // Nothing is due: as Tally::wait_for() throws.
+  void expect_progress();
   void sent() { ++sent_; }
 
  private:
   std::uint64_t window_, rate_, total_, sent_ = 0;
+  std::uint64_t received_ = 0;  // when it last looked …
+  Clock::time_point grown_{};   // … and when there were more
   const Tally& tally_;
   Clock::time_point start_{};
 };
@@ -76,8 +85,8 @@ class Stopwatch {
 // Sends all of `pace`, a moment of sleep wherever nothing is due.
 void send_all(Pace& pace, const std::function<void()>& send);
 
-// False where a contender is not installed.
-bool installed(const std::string& program);
+// False where a contender is not installed, or not wanted.
+bool runs(const Options& options, const std::string& program);
 
 // A server in a process of its own, ended with this; a folder and a free TCP port are its own.
 class Server {

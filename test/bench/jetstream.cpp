@@ -78,7 +78,7 @@ struct Consumer {
 };
 
 void wait_for(const Tally& tally, std::uint64_t events) {
-  while (tally.received < events) std::this_thread::sleep_for(1ms);
+  tally.wait_for(events);
 }
 
 }  // namespace

@@ -73,7 +73,7 @@ Result mqtt(const Options& options, std::size_t size) {
                               static_cast<int>(body.size()), body.data(), 1, false),
             "publishing");
     });
-    while (tally.received < pace.total()) std::this_thread::sleep_for(1ms);
+    tally.wait_for(pace.total());
     watch.stop(pace.total(), result);
   }
   mosquitto_lib_cleanup();

@@ -89,7 +89,7 @@ class Victim:
                 )
                 self.processes.append(tailing)
                 threading.Thread(target=self.read_tail, args=[tailing], daemon=True).start()
-        until(self.log, lambda: (self.dir / "state/control.sock").exists())
+        until(self.log, self.answers)
         self.http_port = self.ask("info")["http_port"]
         for bus in self.buses:
             bus.wait_for_subscriptions(b"\1", 2 if tail else 1)
@@ -129,6 +129,12 @@ class Victim:
         if "error" in answer:
             raise RuntimeError(f"{verb}: {answer['error']}")
         return answer["ok"]
+
+    def answers(self):
+        try:
+            return self.ask("info")
+        except (FileNotFoundError, ConnectionRefusedError):  # not there, or not listening yet
+            return None
 
     def status(self):
         return self.ask("status")[0]
@@ -172,10 +178,13 @@ class Victim:
         def joined():
             metrics = self.metrics()
             label = 'mirrorbus_head_age_seconds{{publisher="{}"}}'
-            apart = [s for s in streams if not 0 < metrics.get(label.format(s.publisher), 0) < 5]
-            for stream in apart:  # again, if too many credentials were being checked
-                stream.announce()
-                stream.bus.send(stream.head())
-            return not apart
+            ages = [metrics.get(label.format(s.publisher), 0) for s in streams]
+            # Again, if too many credentials were being checked; and who has joined must not grow old
+            # while others do: ages are told once a second, and all are to be young at once.
+            for stream, age in zip(streams, ages):
+                if not 0 < age < 2:
+                    stream.announce()
+                    stream.bus.send(stream.head())
+            return all(0 < age < 5 for age in ages)
 
         until(self.log, joined, pause=0.2)
