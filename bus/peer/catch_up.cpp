@@ -35,7 +35,6 @@ void CatchUp::pursue(SubscribedStream& stream, base::Now now) {
     give_up(stream, std::min(stream.head_oldest - 1, tracker.wanted()), GapReason::Retention, now);
     return;
   }
-  ++subscription_.counts.replays;
   // What seems to be left out may never have been: back-pointers reach no further back than their
   // publisher's last start. An answer for the hole alone tells, and from elsewhere.
   const bool hole = stream.hole_to > tracker.position();
@@ -43,9 +42,24 @@ void CatchUp::pursue(SubscribedStream& stream, base::Now now) {
   // No further than to what is held already.
   if (const std::uint64_t held = tracker.first_held(); held > tracker.position() + 1)
     stream.asked_to = std::min(stream.asked_to, held - 1);
+  ask_replay(stream, tracker.position() + 1);
+}
+
+void CatchUp::ask_replay(SubscribedStream& stream, std::uint64_t from) {
+  ++subscription_.counts.replays;
+  stream.asked_from = from;
   ask(stream, "replay",
-      proto::to_args({stream.id, tracker.position() + 1, stream.asked_to, subscription_.prefix,
+      proto::to_args({stream.id, from, stream.asked_to, subscription_.prefix,
                       subscription_.options.replay_bytes}));
+}
+
+// While we look at one answer the next is read there.
+void CatchUp::ask_ahead(SubscribedStream& stream, const proto::Answer& answer) {
+  const auto fields = proto::replay_answer(answer.fields);
+  if (!fields || !fields->more || fields->through <= stream.tracker->position() ||
+      fields->through >= stream.asked_to)
+    return;
+  ask_replay(stream, fields->through + 1);
 }
 
 void CatchUp::try_again(SubscribedStream& stream, base::Now now) {
@@ -71,7 +85,11 @@ bool CatchUp::answered(std::uint64_t question, const proto::Decoded<proto::Answe
   } else if (stream.unknown_epoch != 0) {
     listed(stream, *answer, source, now);
   } else if (stream.tracker) {
-    replayed(stream, *answer, source, now);
+    // What was asked ahead follows an answer that may have been no good.
+    if (stream.asked_from <= stream.tracker->position() + 1) {
+      ask_ahead(stream, *answer);
+      replayed(stream, *answer, source, now);
+    }
   }
   pursue(stream, now);
   return true;

@@ -31,6 +31,8 @@ class CatchUp {
 
  private:
   void ask(SubscribedStream& stream, std::string verb, proto::Map args);
+  void ask_replay(SubscribedStream& stream, std::uint64_t from);
+  void ask_ahead(SubscribedStream& stream, const proto::Answer& answer);
   void give_up(SubscribedStream& stream, std::uint64_t to, GapReason reason, base::Now now);
   void enter_epoch(SubscribedStream& stream, const proto::Credential& first, base::Now now);
   void located(SubscribedStream& stream, const proto::Answer& answer, base::Now now);

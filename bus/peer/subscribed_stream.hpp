@@ -107,7 +107,7 @@ struct SubscribedStream {
   bool clock = false;
 
   std::uint64_t question = 0;  // the one under way; 0 = none
-  std::uint64_t asked_to = 0;  // of the last replay
+  std::uint64_t asked_from = 0, asked_to = 0;  // of the last replay
   std::uint32_t attempt = 0;
   base::MonoTime not_before{};                // of the next question
   std::optional<base::MonoTime> stuck_since;  // behind without progress
