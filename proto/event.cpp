@@ -19,12 +19,17 @@ std::uint64_t EventView::previous(std::size_t depth) const noexcept {
   return seq - r.varint();
 }
 
+bool EventView::exact_at(std::size_t depth) const noexcept {
+  return depth <= base_segments || levels == 0 ||
+         std::min<std::size_t>(depth - base_segments, levels) <= exact;
+}
+
 void append_event(Bytes& out, std::uint64_t seq, std::uint64_t time_ns, std::uint8_t base_segments,
-                  std::span<const std::uint64_t> deltas, ByteView body) {
+                  const BackPointers& before, ByteView body) {
   Writer w(out);
-  w.u8(kEventVersion).u8(0).u64(seq).u64(time_ns).u8(base_segments);
-  w.u8(static_cast<std::uint8_t>(deltas.size()));
-  for (const std::uint64_t delta : deltas) w.varint(delta);
+  w.u8(kEventVersion).u8(before.exact).u64(seq).u64(time_ns).u8(base_segments);
+  w.u8(static_cast<std::uint8_t>(before.deltas.size()));
+  for (const std::uint64_t delta : before.deltas) w.varint(delta);
   w.raw(body);
 }
 
@@ -33,17 +38,17 @@ Decoded<EventView> decode_event(ByteView bytes) noexcept {
   Reader r(bytes);
   EventView event;
   const std::uint8_t version = r.u8();
-  const std::uint8_t flags = r.u8();
+  event.exact = r.u8();
   event.seq = r.u64();
   event.time_ns = r.u64();
   event.base_segments = r.u8();
   event.levels = r.u8();
   if (r.failure()) return refuse(*r.failure());
   if (version != kEventVersion) return refuse(Reject::BadVersion);
-  if (flags != 0) return refuse(Reject::BadFlags);
   if (event.seq == 0) return refuse(Reject::BadField);
   if (event.base_segments + std::size_t{event.levels} > kMaxTopicSegments)
     return refuse(Reject::TooLarge);
+  if (event.exact > event.levels) return refuse(Reject::BadField);
   const ByteView tail = r.rest();
   for (std::size_t i = 0; i < event.levels; ++i) {
     const std::uint64_t delta = r.varint();

@@ -208,11 +208,13 @@ void CatchUp::replayed(SubscribedStream& stream, const proto::Answer& answer, So
   if (replay->fields.oldest > before + 1) {
     // It no longer has the beginning. If that is the publisher's word, a head will say so.
     stream.hole_to = replay->fields.oldest - 1;
+    stream.hole_is_event = false;
     return stream.failed(0, now);
   }
   const auto [through, hole] = held_against_what_is_known(stream, take(stream, *replay));
-  stream.hole_to = hole;
-  if (hole == 0) {
+  stream.hole_to = hole.to;
+  stream.hole_is_event = hole.is_event;
+  if (hole.to == 0) {
     tracker.advance(std::min(through, tracker.wanted()));
     stream.attempt = 0;
     stream.not_before = {};
@@ -226,8 +228,8 @@ void CatchUp::replayed(SubscribedStream& stream, const proto::Answer& answer, So
 }
 
 CatchUp::Taken CatchUp::take(SubscribedStream& stream, const Replay& replay) {
-  Taken taken{replay.fields.through, 0};
-  for (std::size_t i = 0; i < replay.rows.size() && taken.hole == 0; ++i) {
+  Taken taken{replay.fields.through, {}};
+  for (std::size_t i = 0; i < replay.rows.size() && taken.hole.to == 0; ++i) {
     const proto::BatchHeader& header = replay.headers[i];
     // How an epoch begins is for its first credential to say; what is in it comes after that.
     if (header.epoch > stream.epoch) {
@@ -239,8 +241,8 @@ CatchUp::Taken CatchUp::take(SubscribedStream& stream, const Replay& replay) {
   return taken;
 }
 
-// The seq of an event that should have come before one of these; 0: all were taken.
-std::uint64_t CatchUp::take_row(SubscribedStream& stream, const proto::BatchRow& row,
+// What should have come before one of these; nothing: all were taken.
+CatchUp::Hole CatchUp::take_row(SubscribedStream& stream, const proto::BatchRow& row,
                                 const proto::BatchHeader& header) {
   GapTracker& tracker = *stream.tracker;
   KnownCredential* known = intake_.book().find(header.credential);
@@ -257,11 +259,12 @@ std::uint64_t CatchUp::take_row(SubscribedStream& stream, const proto::BatchRow&
     }
     const std::uint64_t previous = event->previous(subscription_.prefix_depth);
     stream.whole |= event->base_segments >= subscription_.prefix_depth;
-    if (!tracker.in_order(previous)) return previous;
+    if (!tracker.in_order(previous))
+      return {previous, event->exact_at(subscription_.prefix_depth)};
     ++subscription_.counts.replayed;
     order_.consume(stream, its_seq, event->time_ns, *known, topic, event->body);
   }
-  return 0;
+  return {};
 }
 
 CatchUp::Taken CatchUp::held_against_what_is_known(const SubscribedStream& stream, Taken taken) {
@@ -271,13 +274,16 @@ CatchUp::Taken CatchUp::held_against_what_is_known(const SubscribedStream& strea
   // An event we hold is there, whatever the answer leaves out; so is what its publisher has signed.
   if (const std::uint64_t held = tracker.first_held(); held > tracker.position())
     through = std::min(through, held - 1);
-  if (hole == 0 && stream.signed_last > tracker.position() && stream.signed_last <= through) {
+  const std::uint64_t there[] = {stream.hole_is_event ? stream.hole_to : 0, tracker.before_held(),
+                                 stream.signed_last};
+  for (const std::uint64_t seq : there) {
+    if (hole.to != 0 || seq <= tracker.position() || seq > through) continue;
     subscription_.count(proto::Reject::SeqMismatch);
-    hole = stream.signed_last;
+    hole = {seq, true};
   }
   // A whole stream has no numbers without an event, whatever the answer claims.
-  if (hole == 0 && stream.whole && tracker.position() < std::min(through, tracker.wanted()))
-    hole = std::min(through, tracker.wanted());
+  if (hole.to == 0 && stream.whole && tracker.position() < std::min(through, tracker.wanted()))
+    hole = {std::min(through, tracker.wanted()), true};
   return {through, hole};
 }
 

@@ -42,13 +42,19 @@ class CatchUp {
                    const std::vector<const proto::Credential*>& serial_zeros, base::Now now);
   void replayed(SubscribedStream& stream, const proto::Answer& answer, SourceId source,
                 base::Now now);
-  // How far a replay goes, and the seq of an event that it leaves out; 0: of none.
+  // What an answer leaves out: (position, to]; 0: nothing. And whether an event is known to be at `to`.
+  struct Hole {
+    std::uint64_t to = 0;
+    bool is_event = false;
+  };
+  // How far a replay goes, and what it leaves out.
   struct Taken {
-    std::uint64_t through, hole;
+    std::uint64_t through;
+    Hole hole;
   };
   Taken take(SubscribedStream& stream, const Replay& replay);
-  std::uint64_t take_row(SubscribedStream& stream, const proto::BatchRow& row,
-                         const proto::BatchHeader& header);
+  Hole take_row(SubscribedStream& stream, const proto::BatchRow& row,
+                const proto::BatchHeader& header);
   Taken held_against_what_is_known(const SubscribedStream& stream, Taken taken);
 
   Subscription& subscription_;

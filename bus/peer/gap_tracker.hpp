@@ -15,6 +15,7 @@ namespace mirrorbus::peer {
 struct HeldEvent {
   std::uint64_t epoch = 0;
   std::uint64_t previous = 0;
+  bool exact = false;  // there is an event at `previous`
   std::uint64_t time_ns = 0;
   proto::Hash credential;
   std::string topic;
@@ -58,6 +59,10 @@ class GapTracker {
   std::size_t held() const { return held_.size(); }
   // The seq of the first held event; 0 if there is none.
   std::uint64_t first_held() const { return held_.empty() ? 0 : held_.begin()->first; }
+  // The seq of an event that the first held one says is there before it; 0 if it does not say.
+  std::uint64_t before_held() const {
+    return held_.empty() || !held_.begin()->second.exact ? 0 : held_.begin()->second.previous;
+  }
 
  private:
   std::uint64_t position_;

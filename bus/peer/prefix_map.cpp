@@ -29,12 +29,15 @@ PrefixMap::Topic& PrefixMap::topic_of(proto::ByteView name) {
   return it->second;
 }
 
-const std::vector<std::uint64_t>& PrefixMap::publish(proto::ByteView name, std::uint64_t seq) {
+const proto::BackPointers& PrefixMap::publish(proto::ByteView name, std::uint64_t seq) {
   if (levels_.size() > max_nodes_) forget_older_half();
   Topic& topic = topic_of(name);
-  deltas_.clear();
+  before_.deltas.clear();
+  before_.exact = 0;
   for (Level* level : topic.levels) {
-    deltas_.push_back(seq - std::max(level->last, floor_));
+    // From the shortest prefix on: one that was seen was seen with all that are shorter.
+    if (level->last > floor_) ++before_.exact;
+    before_.deltas.push_back(seq - std::max(level->last, floor_));
     level->last = seq;
   }
   topic.last = seq;
@@ -42,7 +45,7 @@ const std::vector<std::uint64_t>& PrefixMap::publish(proto::ByteView name, std::
     topic.recent = true;
     recent_.push_back(last_name_);
   }
-  return deltas_;
+  return before_;
 }
 
 // A prefix's last seq is never below that of a longer one, so what goes by seq goes from the

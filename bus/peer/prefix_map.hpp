@@ -3,6 +3,7 @@
 #pragma once
 
 #include "proto/bytes.hpp"
+#include "proto/event.hpp"
 #include "proto/head.hpp"
 
 #include <cstdint>
@@ -21,9 +22,9 @@ class PrefixMap {
   PrefixMap(std::uint8_t base_segments, std::uint64_t floor, std::size_t max_nodes = 65'536);
   ~PrefixMap();
 
-  // Takes `topic` as published with `seq` (growing) and gives seq - previous for each level.
-  // The reference holds until the next call.
-  const std::vector<std::uint64_t>& publish(proto::ByteView topic, std::uint64_t seq);
+  // Takes `topic` as published with `seq` (growing) and gives what points back for each level; exact
+  // where this map has seen what it points at. The reference holds until the next call.
+  const proto::BackPointers& publish(proto::ByteView topic, std::uint64_t seq);
 
   // The pairs of a head for (since, last]: one per topic, or cut to fewer segments until they fit.
   std::vector<proto::Head::Pair> pairs_since(std::uint64_t since);
@@ -49,7 +50,7 @@ class PrefixMap {
   std::unordered_map<std::string, std::unique_ptr<Level>> levels_;
   std::unordered_map<std::string, Topic> topics_;
   std::vector<const std::string*> recent_;  // topics published since the last head or so
-  std::vector<std::uint64_t> deltas_;
+  proto::BackPointers before_;
   // Runs of one topic are common; saves hashing it again.
   const std::string* last_name_ = nullptr;
   Topic* last_topic_ = nullptr;

@@ -50,6 +50,8 @@ Publisher::Metrics::Metrics(base::Registry& r)
                           "Commits that found the disk full and were tried again.")),
       duplicates(r.counter("mirrorbus_duplicate_publisher_total",
                            "Heads of this daemon's own stream that another one sent.")),
+      damaged(r.counter("mirrorbus_journal_damaged_total",
+                        "Batches left out of replays: on disk they are not what was signed.")),
       last_seq(r.gauge("mirrorbus_last_seq", "Last durable sequence number.")),
       credential_not_after(r.gauge("mirrorbus_credential_not_after_seconds",
                                    "When the credential in use ends, since 1970.")) {}
@@ -318,8 +320,19 @@ void Publisher::announce() {
   announce_.start(kAnnounce, [this] { announce(); });
 }
 
+void Publisher::tell_of_damage() {
+  const std::uint64_t more = verbs_.damaged() - damaged_told_;
+  if (more == 0) return;
+  damaged_told_ += more;
+  metrics_.damaged.add(more);
+  log_.error("the journal is damaged: {} batches asked for are not what was signed, and were left "
+             "out; check the disk. Who missed them and finds them nowhere else is told of a gap",
+             more);
+}
+
 // Retention and checkpoints.
 void Publisher::care() {
+  tell_of_damage();
   if (sqlite_ && sqlite_->wal_pages() > (idle() ? 0 : kWalPages))
     reader_.submit([this] { sqlite_->checkpoint(); },
                    [this](base::Outcome<void> done) {

@@ -76,6 +76,7 @@ class Publisher {
   void send_head();
   void announce();
   void care();
+  void tell_of_damage();
   void broken(std::exception_ptr error);
   void add_verbs(ServeServer& serve);
 
@@ -105,6 +106,7 @@ class Publisher {
   std::unordered_map<std::uint64_t, OnDurable> waiting_;  // by ticket
   base::Task on_ready_;
   bool duplicate_ = false;  // there is another one of us
+  std::uint64_t damaged_told_ = 0;
 
   base::Later pump_;  // events published in one go make one batch
   base::Timer greet_;
@@ -115,6 +117,7 @@ class Publisher {
     base::Counter& batches;
     base::Counter& disk_full;
     base::Counter& duplicates;
+    base::Counter& damaged;
     base::Gauge& last_seq;
     base::Gauge& credential_not_after;
   } metrics_;

@@ -60,6 +60,8 @@ proto::Decoded<Replay> Replay::read(const proto::Answer& answer, const Subscribe
     if (const auto why = check_row(replay, i, chained, stream, intake.book(), now))
       return proto::refuse(*why);
     chained = i > 0 && chains(replay, i - 1);
+    if (chained && replay.headers[i - 1].last_seq() + 1 != replay.headers[i].first_seq)
+      return proto::refuse(proto::Reject::BadChain);
   }
   return replay;
 }

@@ -1,5 +1,6 @@
 #include "bus/peer/stream_verbs.hpp"
 
+#include "proto/batch.hpp"
 #include "proto/limits.hpp"
 
 #include <algorithm>
@@ -13,6 +14,13 @@ proto::Answer refused(proto::Reject why) {
   proto::Answer answer;
   answer.refused = why;
   return answer;
+}
+
+bool is_sound(proto::ByteView bytes) {
+  const auto row = proto::decode_row(bytes);
+  if (!row) return false;
+  const auto header = proto::decode_header(row->header());
+  return header && proto::row_root(*row) == header->root;
 }
 
 }  // namespace
@@ -88,6 +96,9 @@ proto::Answer StreamVerbs::replay(const proto::Request& request) {
   store::ReadResult rows = journal_.read(read);
   answer.through = rows.through;
   answer.more = rows.more;
+  // What no longer is what was signed is not held: whoever asks must neither take it for the
+  // publisher's lie nor stop there. The next event's back-pointer tells of the hole.
+  damaged_ += std::erase_if(rows.rows, [](const proto::Bytes& row) { return !is_sound(row); });
   proto::Answer result;
   result.fields = proto::to_fields(answer);
   result.parts = std::move(rows.rows);

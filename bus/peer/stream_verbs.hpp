@@ -5,6 +5,7 @@
 #include "bus/store/journal.hpp"
 #include "proto/serve.hpp"
 
+#include <atomic>
 #include <optional>
 
 namespace mirrorbus::peer {
@@ -16,6 +17,9 @@ class StreamVerbs {
 
   // The answer, or nothing if the verb is not one of these.
   std::optional<proto::Answer> answer(const proto::Request& request);
+  // Rows that were left out of replays since their events no longer have the root that was signed:
+  // the disk has changed them. Any thread.
+  std::uint64_t damaged() const { return damaged_; }
 
  private:
   proto::Answer info(const proto::Request& request);
@@ -24,6 +28,7 @@ class StreamVerbs {
 
   const proto::Hash stream_;
   store::Journal& journal_;
+  std::atomic<std::uint64_t> damaged_{0};
 };
 
 }  // namespace mirrorbus::peer

@@ -29,18 +29,20 @@ std::string_view to_string(StreamState state) noexcept {
   return "unknown";
 }
 
-void SeenHeaders::add(std::uint64_t number, const proto::Hash& header) {
-  by_number_[number] = header;
+void SeenHeaders::add(const proto::BatchHeader& header, const proto::Hash& hash) {
+  by_number_[header.number] = {hash, header.last_seq()};
   if (by_number_.size() > kRemembered) by_number_.erase(by_number_.begin());
 }
 
-bool SeenHeaders::contradict(std::uint64_t number, const proto::Hash& header) const {
+bool SeenHeaders::contradict(std::uint64_t number, const proto::Hash& hash) const {
   const auto it = by_number_.find(number);
-  return it != by_number_.end() && it->second != header;
+  return it != by_number_.end() && it->second.hash != hash;
 }
 
-bool SeenHeaders::break_chain(std::uint64_t number, const proto::Hash& previous) const {
-  return contradict(number - 1, previous);
+bool SeenHeaders::break_chain(const proto::BatchHeader& header) const {
+  const auto before = by_number_.find(header.number - 1);
+  return before != by_number_.end() && (before->second.hash != header.previous ||
+                                        before->second.last_seq + 1 != header.first_seq);
 }
 
 void EpochEnds::add(std::uint64_t last, std::uint64_t epoch) {

@@ -31,15 +31,19 @@ struct StreamInfo {
 // Headers of one epoch heard lately, by batch number: its publisher has one for each.
 class SeenHeaders {
  public:
-  void add(std::uint64_t number, const proto::Hash& header);
+  void add(const proto::BatchHeader& header, const proto::Hash& hash);
   // There is another one with this number.
-  bool contradict(std::uint64_t number, const proto::Hash& header) const;
-  // The one before this number is known, and is not `previous`.
-  bool break_chain(std::uint64_t number, const proto::Hash& previous) const;
+  bool contradict(std::uint64_t number, const proto::Hash& hash) const;
+  // The one before is known, and this one does not follow it: by its hash, or by its numbers.
+  bool break_chain(const proto::BatchHeader& header) const;
   void clear() { by_number_.clear(); }
 
  private:
-  std::map<std::uint64_t, proto::Hash> by_number_;
+  struct Seen {
+    proto::Hash hash;
+    std::uint64_t last_seq;
+  };
+  std::map<std::uint64_t, Seen> by_number_;
 };
 
 // Where earlier epochs ended.
@@ -111,7 +115,8 @@ struct SubscribedStream {
   std::uint32_t attempt = 0;
   base::MonoTime not_before{};                // of the next question
   std::optional<base::MonoTime> stuck_since;  // behind without progress
-  std::uint64_t hole_to = 0;                  // an answer skipped (position, hole_to]
+  std::uint64_t hole_to = 0;                  // an answer skipped (position, hole_to] …
+  bool hole_is_event = false;                 // … and there is an event at its end
   // An epoch was entered whose beginning is not known yet: (position, nobody knows).
   std::uint64_t unknown_epoch = 0;
   bool locating = false;

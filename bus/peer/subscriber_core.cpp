@@ -179,9 +179,8 @@ SubscriberCore::Refusal SubscriberCore::new_header(SubscribedStream& stream,
       stream.equivocated = true;
       return proto::Reject::Equivocation;
     }
-    if (stream.headers.break_chain(header.number, header.previous))
-      return proto::Reject::BadChain;
-    stream.headers.add(header.number, hash);
+    if (stream.headers.break_chain(header)) return proto::Reject::BadChain;
+    stream.headers.add(header, hash);
     if (serial > stream.serial) {
       stream.serial = serial;
       stream.serial_from = header.number;
@@ -211,8 +210,9 @@ void SubscriberCore::take(SubscribedStream& stream, const proto::EventFrame& fra
     if (tracker.held() > 0) order_.drain(stream);
     return;
   }
-  tracker.hold(event.seq, {stream.header.epoch, previous, event.time_ns, stream.sealer->id,
-                           std::string(frame.topic), proto::Bytes(event.body)});
+  tracker.hold(event.seq, {stream.header.epoch, previous,
+                           event.exact_at(subscription_.prefix_depth), event.time_ns,
+                           stream.sealer->id, std::string(frame.topic), proto::Bytes(event.body)});
   catch_up_.pursue(stream, now);
 }
 

@@ -411,9 +411,10 @@ class Run : public SubscriberActions {
     const trust::SessionKey key(proto::sha256("treacherous"));
     const std::uint64_t seq = any_number(in_), delta = any_number(in_);
     proto::Bytes event;
-    const std::uint64_t deltas[] = {delta, delta, delta};
-    proto::append_event(event, seq, base::to_ns(publishers_now().wall), in_.byte() % 6,
-                        std::span(deltas).first(in_.below(4)), "\x80");
+    proto::BackPointers before{std::vector(in_.below(4), delta)};
+    before.exact = static_cast<std::uint8_t>(in_.below(before.deltas.size() + 1));
+    proto::append_event(event, seq, base::to_ns(publishers_now().wall), in_.byte() % 6, before,
+                        "\x80");
     const std::string topic = kTopics[in_.below(std::size(kTopics))];
     proto::BatchHeader header;
     header.credential = betrayed_credential_;

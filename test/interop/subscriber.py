@@ -108,10 +108,11 @@ def decode_event(data):
     require(len(data) <= MAX_EVENT, "too_large")
     r = Reader(data)
     require(r.number(1) == 1, "bad_version")
-    require(r.number(1) == 0, "bad_flags")
+    exact = r.number(1)
     seq, when, base, levels = r.number(8), r.number(8), r.number(1), r.number(1)
     require(seq >= 1, "bad_field")
     require(base + levels <= 32, "too_large")
+    require(exact <= levels, "bad_field")
     deltas = [r.varint() for _ in range(levels)]
     require(all(1 <= d <= seq for d in deltas), "bad_field")
     return Event(seq, when, base, deltas, r.rest())

@@ -30,8 +30,7 @@ Sample sample(std::size_t count) {
   std::vector<Hash> leaves;
   for (std::size_t i = 0; i < count; ++i) {
     Bytes event;
-    const std::vector<std::uint64_t> deltas{1, 1};
-    append_event(event, 100 + i, 1'763'640'000'000'000'000, 3, deltas, "\x80");
+    append_event(event, 100 + i, 1'763'640'000'000'000'000, 3, {{1, 1}}, "\x80");
     s.items.emplace_back("org.example.dev.test." + std::string(1, static_cast<char>('a' + i % 26)),
                          event);
     leaves.push_back(event_leaf(s.items[i].first, event));

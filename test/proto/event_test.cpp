@@ -13,9 +13,9 @@ namespace {
 
 const Bytes kBody("\x81\xa7message\xa2hi", 12);
 
-Bytes event_bytes(std::uint64_t seq, std::vector<std::uint64_t> deltas, std::uint8_t base = 3) {
+Bytes event_bytes(std::uint64_t seq, const BackPointers& before) {
   Bytes out;
-  append_event(out, seq, 1'763'640'000'123'456'789, base, deltas, kBody);
+  append_event(out, seq, 1'763'640'000'123'456'789, 3, before, kBody);
   return out;
 }
 
@@ -27,7 +27,7 @@ std::string why(ByteView bytes) {
 }  // namespace
 
 TEST_CASE("an event survives", "[event]") {
-  const Bytes bytes = event_bytes(1000, {1, 300, 1000});
+  const Bytes bytes = event_bytes(1000, {{1, 300, 1000}});
   CHECK(mirrorbus::test::is_golden("event/event.bin", bytes));
   const auto event = decode_event(bytes);
   REQUIRE(event);
@@ -45,6 +45,19 @@ TEST_CASE("an event survives", "[event]") {
   CHECK(event->previous(9) == 0);
 }
 
+TEST_CASE("an event says where there is an event it points at", "[event]") {
+  const Bytes bytes = event_bytes(1000, {{1, 300, 400}, 2});
+  CHECK(mirrorbus::test::is_golden("event/event-exact.bin", bytes));
+  const auto event = decode_event(bytes);
+  REQUIRE(event);
+  CHECK(event->exact == 2);
+  CHECK(event->exact_at(0));
+  CHECK(event->exact_at(3));
+  CHECK(event->exact_at(5));
+  CHECK_FALSE(event->exact_at(6));
+  CHECK_FALSE(event->exact_at(9));
+}
+
 TEST_CASE("the example in event.md", "[event]") {
   Bytes bytes;
   REQUIRE(from_hex("0100000000000000000218"
@@ -59,7 +72,7 @@ TEST_CASE("the example in event.md", "[event]") {
 }
 
 TEST_CASE("bad events are refused by name", "[event]") {
-  const Bytes good = event_bytes(5, {1, 2});
+  const Bytes good = event_bytes(5, {{1, 2}});
   const auto with = [&](std::size_t at, char value) {
     Bytes bytes = good;
     bytes[at] = value;
@@ -67,7 +80,7 @@ TEST_CASE("bad events are refused by name", "[event]") {
   };
   for (std::size_t size = 0; size < 22; ++size) CHECK(why(good.substr(0, size)) == "truncated");
   CHECK(why(with(0, 2)) == "bad_version");
-  CHECK(why(with(1, 1)) == "bad_flags");
+  CHECK(why(with(1, 3)) == "bad_field");         // more exact levels than there are
   CHECK(why(with(9, 0)) == "bad_field");         // seq 0
   CHECK(why(with(20, 0)) == "bad_field");        // a back-pointer to itself
   CHECK(why(with(20, 6)) == "bad_field");        // to before the beginning

@@ -374,3 +374,114 @@ TEST_CASE("what is held is not asked for again", "[subscriber]") {
   subscriber.answer(publisher, at(0));
   CHECK(subscriber.delivered == Positions{{1, 1}, {1, 2}, {1, 3}, {1, 4}, {1, 5}});
 }
+
+namespace {
+
+// The disk under a journal has changed a byte of the batch that begins with this seq.
+struct DamagedJournal final : store::Journal {
+  store::Journal& good;
+  const std::uint64_t first_seq;
+  DamagedJournal(store::Journal& journal, std::uint64_t seq) : good(journal), first_seq(seq) {}
+
+  store::ReadResult read(const store::ReadRequest& request) override {
+    store::ReadResult result = good.read(request);
+    for (proto::Bytes& row : result.rows) {
+      const auto decoded = proto::decode_row(row);
+      if (proto::decode_header(decoded->header())->first_seq == first_seq) row.back() ^= 1;
+    }
+    return result;
+  }
+  store::Tail tail() override { return good.tail(); }
+  void append(std::span<const store::JournalRow> rows) override { good.append(rows); }
+  void put_credential(const proto::Credential& credential,
+                      const proto::SealedCredential& sealed) override {
+    good.put_credential(credential, sealed);
+  }
+  std::uint64_t begin_epoch(std::uint64_t at_least) override { return good.begin_epoch(at_least); }
+  bool prune(std::uint64_t before_ns, std::uint64_t max_bytes) override {
+    return good.prune(before_ns, max_bytes);
+  }
+  std::uint64_t seq_before(std::uint64_t time_ns) override { return good.seq_before(time_ns); }
+  std::optional<proto::SealedCredential> credential(const proto::Hash& id) override {
+    return good.credential(id);
+  }
+  std::vector<proto::SealedCredential> credentials(std::uint64_t before_epoch,
+                                                   std::size_t limit) override {
+    return good.credentials(before_epoch, limit);
+  }
+  std::optional<std::uint64_t> submission(proto::ByteView sender, std::uint64_t n) override {
+    return good.submission(sender, n);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a batch that the disk has changed is one gap, and nothing else is lost",
+          "[subscriber]") {
+  const std::uint64_t damaged = GENERATE(4u, 10u);  // in the middle; the last
+  FarBehind behind;
+  DamagedJournal journal(behind.publisher.journal, damaged);
+  StreamVerbs verbs(behind.publisher.id, journal);
+  double beat = 1;
+  for (double now = 0; now < 90; now += 0.1) {
+    behind.subscriber.core->tick(at(now));
+    if (now >= beat) behind.subscriber.core->frame(behind.publisher.head(at(beat++)), 0, at(now));
+    for (const Question& question : std::exchange(behind.subscriber.questions, {})) {
+      const auto request = proto::decode_request(
+          proto::encode_request({question.id, question.verb, question.args}));
+      behind.subscriber.core->answered(
+          question.id, proto::decode_answer(proto::encode_answer(*verbs.answer(*request))), 1,
+          at(now));
+    }
+  }
+  CHECK(verbs.damaged() > 0);
+  CHECK(behind.subscriber.delivered.size() == 9);
+  REQUIRE(behind.subscriber.gaps.size() == 1);
+  CHECK(behind.subscriber.gaps[0].from == damaged);
+  CHECK(behind.subscriber.gaps[0].to == damaged);
+  // It is no sign against the publisher: nothing of it was refused.
+  CHECK(behind.subscriber.core->counts().cuts == 0);
+  CHECK(behind.subscriber.core->counts()
+            .refused[static_cast<std::size_t>(Reject::BadRoot)] == 0);
+}
+
+TEST_CASE("numbers that do not follow those of the batch before are refused", "[subscriber]") {
+  // Who has stolen a session key can seal what he likes, but not jump ahead within a chain.
+  TestPublisher publisher;
+  TestSubscriber subscriber(publisher);
+  const auto hear = [&](const proto::Bytes& frame) {
+    const auto why = subscriber.core->frame(frame, 0, at(0));
+    subscriber.believe(publisher, at(0));
+    return why;
+  };
+  hear(publisher.announcement());
+  hear(publisher.head(at(0)));
+  CHECK_FALSE(hear(publisher.publish(at(0))));
+
+  const store::Tail tail = publisher.journal.tail();
+  trust::SessionKey stolen(proto::sha256(fmt::format("{} {}", publisher.core->epoch(), 0)));
+  const proto::ByteView topic = "org.example.dev.shell.log.line";
+  proto::Bytes event;
+  const std::uint64_t far = UINT64_MAX / 2;
+  proto::append_event(event, far, base::to_ns(at(0).wall), 3, {{1, 1, 1}},
+                      proto::Bytes("\x81\xa1n\x01", 4));
+  proto::BatchHeader header;
+  header.credential = proto::credential_id(proto::decode_sealed(publisher.sealed)->document);
+  header.epoch = tail.epoch;
+  header.number = tail.number + 1;
+  header.first_seq = far;
+  header.count = 1;
+  header.time_ns = base::to_ns(at(0).wall);
+  header.root = proto::event_leaf(topic, event);
+  header.previous = tail.header;
+  proto::Bytes sealed;
+  proto::append_header(sealed, header);
+  const trust::Seal seal = stolen.sign(sealed);
+  sealed.append(seal.data(), seal.size());
+  proto::Bytes frame;
+  proto::append_event_frame(frame, {topic, sealed, "", event});
+  CHECK(hear(frame) == Reject::BadChain);
+  CHECK_FALSE(hear(publisher.publish(at(0.1))));
+  CHECK(subscriber.delivered == Positions{{1, 1}, {1, 2}});
+  CHECK(subscriber.questions.empty());
+}
