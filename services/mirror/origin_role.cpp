@@ -309,6 +309,7 @@ void OriginRole::take_report(const tree::ScanReport& report) {
 }
 
 void OriginRole::looked(const Closed& found) {
+  looked_ = looks_;
   take_report(found.report);
   last_seconds_ = std::chrono::duration<double>(context_.loop.now().mono - look_began_).count();
   using State = tree::OriginTree::Closing::State;
@@ -324,12 +325,12 @@ void OriginRole::looked(const Closed& found) {
       break;
     }
     case State::Unchanged:
-      if (closed_ <= version_) answer(version_);
+      answer();
       break;
     case State::Deferred:
       dirty_.directories.emplace_back("");
       retry_.start(kReopen, [this] { consider(); });
-      if (closed_ <= version_) answer(version_);
+      answer();
       break;
     case State::NoRoot:
     case State::Held:
@@ -372,20 +373,20 @@ void OriginRole::announced(std::uint64_t number, const proto::Hash& tree_hash) {
   tree_hash_ = tree_hash;
   metrics_.version.set(static_cast<double>(version_));
   committed(version_);
-  answer(version_);
+  answer();
 }
 
-// Whoever asked before the look that led here began.
-void OriginRole::answer(std::uint64_t number) {
-  std::vector<Waiting> later;
-  for (Waiting& waiting : waiting_) {
-    if (waiting.asked < looks_ && number > 0)
-      waiting.reply(proto::Value(number));
+// Whoever asked before a look began that has ended, once all that was closed is announced.
+void OriginRole::answer() {
+  if (version_ == 0 || closed_ > version_) return;
+  std::vector<Waiting> asked;
+  asked.swap(waiting_);
+  for (Waiting& waiting : asked) {
+    if (waiting.asked < looked_)
+      waiting.reply(proto::Value(version_));
     else
-      later.push_back({waiting.asked, std::move(waiting.reply)});
+      waiting_.push_back(std::move(waiting));
   }
-  waiting_ = std::vector<Waiting>();
-  for (Waiting& waiting : later) waiting_.push_back({waiting.asked, std::move(waiting.reply)});
 }
 
 void OriginRole::fail_waiting(const std::string& why) {

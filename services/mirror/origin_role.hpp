@@ -50,7 +50,7 @@ class OriginRole final : public TreeRole {
     tree::OriginTree::Closing closing;
   };
   struct Waiting {
-    std::uint64_t asked;  // answered by the first look that began later
+    std::uint64_t asked;  // the looks begun by then: a later one answers
     peer::ControlReply reply;
   };
 
@@ -64,7 +64,7 @@ class OriginRole final : public TreeRole {
   void take_report(const tree::ScanReport& report);
   void announce(const tree::StoredVersion& version);
   void announced(std::uint64_t number, const proto::Hash& tree_hash);
-  void answer(std::uint64_t number);
+  void answer();
   void fail_waiting(const std::string& why);
   void failed(const std::string& doing, const std::exception_ptr& error);
   void reconcile();
@@ -82,7 +82,8 @@ class OriginRole final : public TreeRole {
 
   bool open_ = false, busy_ = false, paused_ = false, stopping_ = false;
   bool reconcile_due_ = false;
-  std::uint64_t looks_ = 0;  // begun
+  std::uint64_t looks_ = 0;   // begun
+  std::uint64_t looked_ = 0;  // the last that has ended
   TreeState state_ = TreeState::Starting;
   std::uint64_t closed_ = 0;   // closed, to be announced
   std::uint64_t version_ = 0;  // closed and announced

@@ -112,6 +112,25 @@ class Mirrord(World):
         until("the mirror has the second version", lambda: copy.read_text() == "two, longer", 20)
         self.assertEqual(self.metric("mirror", "mirrorbus_events_received_total") or 0, 0)
 
+    def test_publish_waits_for_a_look_that_began_later(self):
+        """Also while versions close by themselves: an announcement under way answers nobody too soon."""
+        origin = self.mirror_config("origin", "origin", [self.endpoints("origin")],
+                                    more='settle = "1ms"')
+        self.start("bus-mirrord", origin, "origin")
+        self.ready("origin")
+        file = self.dir / "origin.tree" / "file"
+        version = self.control("origin", "publish", tree="t")
+        for i in range(80):
+            file.write_text("x" * (2 * i + 1))
+            for _ in range(i % 20):  # a moment; now and then the daemon begins to look by itself
+                if self.control("origin", "status")[0]["state"] != "current":
+                    break
+            file.write_text("x" * (2 * i + 2))
+            before, version = version, self.control("origin", "publish", tree="t")
+            self.assertGreater(version, before, f"round {i}")
+            # All that was there is in it.
+            self.assertEqual(self.control("origin", "publish", tree="t"), version, f"round {i}")
+
     def test_a_mirror_that_is_behind_says_how_far(self):
         both = [self.endpoints("origin"), self.endpoints("mirror")]
         self.start("bus-mirrord", self.mirror_config("origin", "origin", both), "origin")
