@@ -4,7 +4,9 @@
 #include "bus/trust/session_key.hpp"
 #include "test/bench/contenders.hpp"
 
+#include <algorithm>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <thread>
@@ -48,7 +50,7 @@ Result bus(const Options& options, std::size_t size, bool durable, bool paced) {
   const peer::Settings settings = settings_for(state.path, durable);
   base::SystemClock clock;
   net::ZmqContext context;
-  Tally tally;
+  Tally tally(options.subscribers);
   tally.keep = paced;
   Pace pace(options, paced, tally);
   std::atomic<bool> joined = false;
@@ -66,27 +68,35 @@ Result bus(const Options& options, std::size_t size, bool durable, bool paced) {
       pthread_setname_np(pthread_self(), "subscriber");  // for profilers
       peer::SubscriberOptions subscription;
       subscription.patterns = {*proto::TopicPattern::parse("org.example.dev.bench.**")};
-      peer::Subscriber::Handlers handlers;
-      handlers.on_event = [&](const peer::Delivery& event) {
-        tally.take(event.body);
-        if (tally.received == pace.total()) subscribing.stop();
-        return peer::Outcome::Delivered;
-      };
-      peer::Subscriber subscriber(subscribing, context, subscription, settings.trust, "",
-                                  subscriber_metrics, base::Log(), std::move(handlers));
-      subscriber.add_publisher(publisher.endpoint());
+      std::vector<std::unique_ptr<peer::Subscriber>> subscribers;
+      for (std::uint64_t i = 0; i < options.subscribers; ++i) {
+        peer::Subscriber::Handlers handlers;
+        handlers.on_event = [&](const peer::Delivery& event) {
+          tally.take(event.body);
+          if (tally.received == pace.total()) subscribing.stop();
+          return peer::Outcome::Delivered;
+        };
+        subscribers.push_back(std::make_unique<peer::Subscriber>(
+            subscribing, context, subscription, settings.trust, "", subscriber_metrics, base::Log(),
+            std::move(handlers)));
+        subscribers.back()->add_publisher(publisher.endpoint());
+      }
       base::Timer watch(subscribing);
       std::function<void()> look = [&] {
-        for (const auto& stream : subscriber.streams())
-          if (stream.state == peer::StreamState::Current) joined = true;
+        joined = std::ranges::all_of(subscribers, [](const auto& one) {
+          const auto streams = one->streams();
+          return !streams.empty() && streams.front().state == peer::StreamState::Current;
+        });
         if (!joined) watch.start(10ms, [&] { look(); });
       };
       look();
       subscribing.run();
-      const auto& counts = subscriber.counts();
-      result.replayed = counts.replayed;
-      if (counts.gaps + counts.denied + counts.undecodable > 0)
-        throw std::runtime_error("events were lost in the benchmark");
+      for (const auto& subscriber : subscribers) {
+        const auto& counts = subscriber->counts();
+        result.replayed += counts.replayed;
+        if (counts.gaps + counts.denied + counts.undecodable > 0)
+          throw std::runtime_error("events were lost in the benchmark");
+      }
     });
     std::optional<Stopwatch> stopwatch;
     base::Timer feed(publishing);

@@ -9,63 +9,88 @@
 namespace mirrorbus::bench {
 namespace {
 
-void row(const char* what, std::size_t size, const Result& r, bool paced, const Result& bare) {
+void print(const std::string& what, std::size_t size, const Result& r, bool paced,
+           const Result& bare) {
+  fmt::print("{:<34} {:>4} B ", what, size);
   if (paced)
-    fmt::print(
-        "{:<34} {:>6} B  p50 {:>7.0f} us  p99 {:>7.0f} us  p99.9 {:>7.0f} us  cpu {:>5.1f} s\n",
-        what, size, r.p50_us, r.p99_us, r.p999_us, r.cpu_s);
+    fmt::print("p50 {:>6.0f} us  p99 {:>6.0f} us  p99.9 {:>6.0f} us", r.p50_us, r.p99_us, r.p999_us);
   else
-    fmt::print("{:<34} {:>6} B  {:>10.0f} events/s  {:>5.2f} x bare  cpu {:>5.1f} s\n", what, size,
-               r.per_second, r.per_second / bare.per_second, r.cpu_s);
+    fmt::print("{:>9.0f} events/s  {:>5.2f} x bare", r.per_second, r.per_second / bare.per_second);
+  fmt::print("  cpu {:>5.1f} s  {:>5.0f} MB\n", r.cpu_s, r.rss_mb);
   if (r.replayed > 0) fmt::print("{:>34}   of these replayed: {}\n", "", r.replayed);
   std::fflush(stdout);
 }
 
-// A peer that fails is no figure; the others still are.
-void row_of(const char* what, std::size_t size, bool paced, const Result& bare,
-            const std::function<Result()>& measure) {
-  try {
-    row(what, size, measure(), paced, bare);
-  } catch (const std::exception& error) {
-    fmt::print("{:<34} {:>6} B  no figure: {}\n", what, size, error.what());
+// The rows of one comparison: bare libzmq first, which gives the ratio.
+class Rows {
+ public:
+  Rows(std::size_t size, bool paced) : size_(size), paced_(paced) {}
+
+  // A contender that fails is no figure; the others still are.
+  void add(const std::string& what, const std::function<Result()>& measure) {
+    try {
+      const Result result = measured(measure);
+      if (first_) bare_ = result;
+      first_ = false;
+      print(what, size_, result, paced_, bare_);
+    } catch (const std::exception& error) {
+      fmt::print("{:<34} {:>4} B no figure: {}\n", what, size_, error.what());
+    }
   }
-}
+
+ private:
+  std::size_t size_;
+  bool paced_, first_ = true;
+  Result bare_;
+};
 
 void throughput(const Options& options, std::size_t size) {
-  const Result alone = bare(options, size, false);
-  row("bare libzmq, lossless window", size, alone, false, alone);
-  row("bus, journal off", size, bus(options, size, false, false), false, alone);
-  row("bus, journal on", size, bus(options, size, true, false), false, alone);
+  Rows rows(size, false);
+  rows.add("bare libzmq, lossless window", [&] { return bare(options, size, false); });
+  rows.add("bus, journal off", [&] { return bus(options, size, false, false); });
+  rows.add("bus, journal on", [&] { return bus(options, size, true, false); });
 #ifdef MIRRORBUS_WITH_NATS
   if (runs(options, "nats-server"))
-    row_of("JetStream R1, in files", size, false, alone,
-           [&] { return jetstream(options, size, false); });
+    rows.add("JetStream R1, in files", [&] { return jetstream(options, size, false); });
 #endif
 #ifdef MIRRORBUS_WITH_MOSQUITTO
-  if (runs(options, "mosquitto"))
-    row_of("mosquitto, QoS 1", size, false, alone, [&] { return mqtt(options, size); });
+  if (runs(options, "mosquitto")) rows.add("mosquitto, QoS 1", [&] { return mqtt(options, size); });
 #endif
 }
 
 void paced(const Options& options) {
-  const Result alone = bare(options, 512, true);
-  row("bare libzmq, paced", 512, alone, true, alone);
-  row("bus, journal on, paced", 512, bus(options, 512, true, true), true, alone);
+  Rows rows(512, true);
+  rows.add("bare libzmq, paced", [&] { return bare(options, 512, true); });
+  rows.add("bus, journal on, paced", [&] { return bus(options, 512, true, true); });
 #ifdef MIRRORBUS_WITH_NATS
   if (runs(options, "nats-server"))
-    row_of("JetStream R1, paced", 512, true, alone, [&] { return jetstream(options, 512, true); });
+    rows.add("JetStream R1, paced", [&] { return jetstream(options, 512, true); });
 #endif
 }
 
+// Each event goes to all of them: the figure is events published a second, deliveries are so many
+// times more.
+void fan_out(Options options) {
+  const std::uint64_t deliveries = options.events;
+  for (const std::uint64_t subscribers : {10, 100}) {
+    options.subscribers = subscribers;
+    options.events = deliveries / subscribers;
+    Rows rows(512, false);
+    rows.add(fmt::format("bare libzmq, {} subscribers", subscribers),
+             [&] { return bare(options, 512, false); });
+    rows.add(fmt::format("bus, journal on, {} subscribers", subscribers),
+             [&] { return bus(options, 512, true, false); });
+  }
+}
+
 void replay(const Options& options) {
-  const Result alone = bare(options, 64, false);
-  row("bare libzmq, lossless window", 64, alone, false, alone);
-  row("bus, replay", 64, bus_replay(options, 64, 256), false, alone);
-  row("bus, replay of one-event batches", 64, bus_replay(options, 64, 1), false, alone);
+  Rows rows(64, false);
+  rows.add("bare libzmq, lossless window", [&] { return bare(options, 64, false); });
+  rows.add("bus, replay", [&] { return bus_replay(options, 64, 256); });
+  rows.add("bus, replay of one-event batches", [&] { return bus_replay(options, 64, 1); });
 #ifdef MIRRORBUS_WITH_NATS
   if (runs(options, "nats-server"))
-    row_of("JetStream R1, ordered replay", 64, false, alone,
-           [&] { return jetstream_replay(options, 64); });
+    rows.add("JetStream R1, ordered replay", [&] { return jetstream_replay(options, 64); });
 #endif
 }
 
@@ -76,7 +101,7 @@ int run(int argc, char** argv) {
   line.option("--window", options.window, "events in flight");
   line.option("--rate", options.rate, "events a second of the paced runs");
   line.option("--seconds", options.seconds, "length of a paced run");
-  line.option("--only", options.only, "throughput, paced or replay: only those rows");
+  line.option("--only", options.only, "throughput, paced, fan-out or replay: only those rows");
   line.option("--size", options.size, "64 or 512: only these throughput rows");
   line.flag("--no-peers", options.no_peers, "without JetStream and mosquitto");
   line.option("--state", options.state, "where journals are put");
@@ -88,6 +113,7 @@ int run(int argc, char** argv) {
     for (const std::uint64_t size : {std::uint64_t{64}, std::uint64_t{512}})
       if (options.size == 0 || options.size == size) throughput(options, size);
   if (wanted("paced")) paced(options);
+  if (wanted("fan-out")) fan_out(options);
   if (wanted("replay")) replay(options);
   return 0;
 }

@@ -1,10 +1,12 @@
 #include "test/bench/harness.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
+#include <system_error>
 #include <thread>
 
 #include <arpa/inet.h>
@@ -85,7 +87,7 @@ proto::Bytes body_of(std::size_t size) {
 }
 void Tally::take(proto::ByteView body) {
   if (keep) latencies_us.push_back(static_cast<std::uint32_t>((now_ns() - time_in(body)) / 1000));
-  received.fetch_add(1, std::memory_order_release);
+  if (++taken_ % copies_ == 0) received.fetch_add(1, std::memory_order_release);
 }
 
 namespace {
@@ -147,10 +149,22 @@ std::uint64_t Pace::due() {
 
 Stopwatch::Stopwatch(pid_t server) : server_(server), cpu_(cpu()), start_(Clock::now()) {}
 
+namespace {
+
+double peak_mb(pid_t process) {
+  std::ifstream status("/proc/" + std::to_string(process) + "/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with("VmHWM:")) return std::stod(line.substr(6)) / 1024;
+  return 0;
+}
+
+}  // namespace
+
 void Stopwatch::stop(std::uint64_t events, Result& result) const {
   result.per_second =
       static_cast<double>(events) / std::chrono::duration<double>(Clock::now() - start_).count();
   result.cpu_s = cpu() - cpu_;
+  if (server_ != 0) result.rss_mb = peak_mb(server_);
 }
 
 double Stopwatch::cpu() const {
@@ -165,6 +179,45 @@ double Stopwatch::cpu() const {
   for (int i = 1; i <= 15 && stat >> field; ++i)
     if (i >= 14) seconds += std::stod(field) / static_cast<double>(sysconf(_SC_CLK_TCK));
   return seconds;
+}
+
+namespace {
+
+void write_all(int fd, const void* bytes, std::size_t size) {
+  if (::write(fd, bytes, size) != static_cast<ssize_t>(size)) _exit(2);
+}
+
+}  // namespace
+
+Result measured(const std::function<Result()>& measure) {
+  int ends[2];
+  if (::pipe(ends) != 0) throw std::system_error(errno, std::generic_category(), "pipe");
+  const pid_t child = ::fork();
+  if (child == 0) {
+    std::string why;
+    Result result;
+    try {
+      result = measure();
+    } catch (const std::exception& error) {
+      why = *error.what() ? error.what() : "failed";
+    }
+    result.rss_mb += peak_mb(getpid());
+    write_all(ends[1], &result, sizeof result);
+    write_all(ends[1], why.data(), why.size());
+    _exit(0);
+  }
+  ::close(ends[1]);
+  std::string said;
+  char block[4096];
+  for (ssize_t n; (n = ::read(ends[0], block, sizeof block)) > 0;)
+    said.append(block, static_cast<std::size_t>(n));
+  ::close(ends[0]);
+  ::waitpid(child, nullptr, 0);
+  Result result;
+  if (said.size() < sizeof result) throw std::runtime_error("its process ended");
+  std::memcpy(&result, said.data(), sizeof result);
+  if (said.size() > sizeof result) throw std::runtime_error(said.substr(sizeof result));
+  return result;
 }
 
 void send_all(Pace& pace, const std::function<void()>& send) {

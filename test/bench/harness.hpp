@@ -24,6 +24,7 @@ struct Options {
   std::string state = "/var/tmp";
   std::string only;
   std::uint64_t size = 0;
+  std::uint64_t subscribers = 1;  // of the bus, and of bare libzmq; all on one thread
   bool no_peers = false;
 };
 
@@ -31,6 +32,7 @@ struct Result {
   double per_second = 0;
   double p50_us = 0, p99_us = 0, p999_us = 0;
   double cpu_s = 0;  // of us, and of the server if there is one
+  double rss_mb = 0;  // at the peak, the same
   std::uint64_t replayed = 0;
 };
 
@@ -43,11 +45,17 @@ struct Tally {
   std::vector<std::uint32_t> latencies_us;
   bool keep = false;
 
+  // `copies`: how many subscribers are to have each.
+  explicit Tally(std::uint64_t copies = 1) : copies_(copies) {}
   void take(proto::ByteView body);
   // Until so many have arrived. Throws if none does for half a minute: a contender that loses what
   // it took would be waited for without end.
   void wait_for(std::uint64_t events) const;
   void summarise(Result& result);
+
+ private:
+  const std::uint64_t copies_;
+  std::uint64_t taken_ = 0;
 };
 
 // How fast to offer events: as the window allows, or so many a second.
@@ -81,6 +89,9 @@ class Stopwatch {
   double cpu_;
   Clock::time_point start_;
 };
+
+// Runs it in a process of its own, whose memory is then its own too. Throws what it threw.
+Result measured(const std::function<Result()>& measure);
 
 // Sends all of `pace`, a moment of sleep wherever nothing is due.
 void send_all(Pace& pace, const std::function<void()>& send);
