@@ -16,9 +16,12 @@ using Set = std::set<std::string>;
 namespace {
 
 struct Fixture : test::TestLoop {
-  explicit Fixture(const std::string& records) : knot(records) {
+  // `first`: another server, to be asked before this one.
+  explicit Fixture(const std::string& records, const test::KnotServer* first = nullptr)
+      : knot(records) {
     DnsResolver::Options options;
-    options.servers = {knot.address()};
+    if (first) options.servers.push_back(first->address());
+    options.servers.push_back(knot.address());
     options.timeout = 300ms;
     options.tries = 2;
     resolver.emplace(loop, options);
@@ -78,6 +81,21 @@ TEST_CASE("discovery follows the zone", "[knot]") {
   };
   REQUIRE(f.until([&failures] { return failures() >= 2; }));
   CHECK(f.publishers == Set{"tcp://127.0.0.1:9940"});
+}
+
+TEST_CASE("another resolver is asked when the first is silent", "[knot]") {
+  if (!test::KnotServer::available()) {
+    WARN("no knotd here: skipped");
+    return;
+  }
+  const std::string before = kHosts + "_mirrorbus._tcp SRV 10 0 9940 a\n";
+  test::KnotServer first(before);
+  Fixture f(kHosts + "_mirrorbus._tcp SRV 10 0 9950 a\n", &first);
+  REQUIRE(f.see({"tcp://127.0.0.1:9940"}));  // it is the first that is asked
+  first.stop();
+  REQUIRE(f.see({"tcp://127.0.0.1:9950"}));
+  f.knot.change(kHosts + "_mirrorbus._tcp SRV 10 0 9960 a\n");
+  REQUIRE(f.see({"tcp://127.0.0.1:9960"}));
 }
 
 TEST_CASE("an answer too big for a datagram comes by TCP", "[knot]") {
