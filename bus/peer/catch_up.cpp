@@ -215,10 +215,10 @@ void CatchUp::replayed(SubscribedStream& stream, const proto::Answer& answer, So
   stream.hole_to = hole.to;
   stream.hole_is_event = hole.is_event;
   if (hole.to == 0) {
-    tracker.advance(std::min(through, tracker.wanted()));
+    tracker.believe(std::min(through, tracker.wanted()));
     stream.attempt = 0;
     stream.not_before = {};
-  } else if (tracker.position() == before) {
+  } else if (tracker.position() <= before) {
     stream.failed(0, now);
   } else {
     ++stream.attempt;
@@ -249,7 +249,10 @@ CatchUp::Hole CatchUp::take_row(SubscribedStream& stream, const proto::BatchRow&
   std::uint64_t seq = header.first_seq;
   for (const auto& [topic, bytes] : row.items) {
     const std::uint64_t its_seq = seq++;
-    if (its_seq <= tracker.position() || !proto::is_under(topic, subscription_.prefix)) continue;
+    if (!proto::is_under(topic, subscription_.prefix)) continue;
+    if (header.epoch == stream.epoch && tracker.deny(its_seq))
+      subscription_.count(proto::Reject::SeqMismatch);
+    if (its_seq <= tracker.position()) continue;
     const auto event = proto::decode_event(bytes);
     if (!event || event->seq != its_seq) {
       // Sealed by its publisher and not an event all the same: consumed, and counted.
@@ -259,8 +262,9 @@ CatchUp::Hole CatchUp::take_row(SubscribedStream& stream, const proto::BatchRow&
     }
     const std::uint64_t previous = event->previous(subscription_.prefix_depth);
     stream.whole |= event->base_segments >= subscription_.prefix_depth;
-    if (!tracker.in_order(previous))
-      return {previous, event->exact_at(subscription_.prefix_depth)};
+    const bool exact = event->exact_at(subscription_.prefix_depth);
+    if (exact && tracker.deny(previous)) subscription_.count(proto::Reject::SeqMismatch);
+    if (!tracker.in_order(previous)) return {previous, exact};
     ++subscription_.counts.replayed;
     order_.consume(stream, its_seq, event->time_ns, *known, topic, event->body);
   }

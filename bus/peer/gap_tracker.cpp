@@ -43,7 +43,7 @@ void GapTracker::end_epochs_before(std::uint64_t epoch, std::uint64_t last) {
 }
 
 void GapTracker::rewind(std::uint64_t position) {
-  position_ = position;
+  position_ = proven_ = position;
   wanted_ = 0;
   held_.clear();
   held_bytes_ = 0;

@@ -4,6 +4,7 @@
 
 #include "proto/bytes.hpp"
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -28,10 +29,13 @@ class GapTracker {
   static constexpr std::size_t kMaxHeld = 65'536;
   static constexpr std::size_t kMaxHeldBytes = 16 << 20;
 
-  explicit GapTracker(std::uint64_t position) : position_(position) {}
+  explicit GapTracker(std::uint64_t position) : GapTracker(position, position) {}
+  GapTracker(std::uint64_t position, std::uint64_t proven) : position_(position), proven_(proven) {}
 
-  // Everything up to here has been consumed, or named lost.
+  // Everything up to here has been consumed, or named lost, or is said by a source not to be there.
   std::uint64_t position() const { return position_; }
+  // Up to here without having to believe a source.
+  std::uint64_t proven() const { return proven_; }
   // Up to here something is known to exist that has not been consumed.
   std::uint64_t wanted() const { return wanted_; }
   bool behind() const { return wanted_ > position_; }
@@ -40,7 +44,20 @@ class GapTracker {
   bool in_order(std::uint64_t previous) const { return previous <= position_; }
 
   void advance(std::uint64_t position) {
+    position_ = std::max(position_, position);
+    proven_ = std::max(proven_, position);
+  }
+  // A source says that there is nothing of ours up to here.
+  void believe(std::uint64_t position) {
     if (position > position_) position_ = position;
+  }
+  // There is an event of ours with this seq: back to what is proven, if a source has denied it.
+  // True if one has.
+  bool deny(std::uint64_t seq) {
+    if (seq <= proven_ || seq > position_) return false;
+    position_ = proven_;
+    want(seq);
+    return true;
   }
   void want(std::uint64_t seq) {
     if (seq > wanted_) wanted_ = seq;
@@ -66,6 +83,7 @@ class GapTracker {
 
  private:
   std::uint64_t position_;
+  std::uint64_t proven_;  // not above position_
   std::uint64_t wanted_ = 0;
   std::map<std::uint64_t, HeldEvent> held_;
   std::size_t held_bytes_ = 0;

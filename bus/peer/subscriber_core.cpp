@@ -77,7 +77,7 @@ SubscribedStream* SubscriberCore::add_stream(const KnownCredential& known) {
   auto& stream = streams_[known.stream];
   stream = std::make_unique<SubscribedStream>(known.credential.stream, known.stream);
   if (const auto cursor = resume_.find(known.stream); cursor != resume_.end()) {
-    stream->tracker.emplace(cursor->second.position);
+    stream->tracker.emplace(cursor->second.position, cursor->second.proven);
     // Where epochs ended in between is learnt again, by walking from the position's own.
     stream->earliest = cursor->second.position_epoch;
     stream->epoch = stream->earliest != 0 ? stream->earliest : cursor->second.epoch;
@@ -198,21 +198,24 @@ void SubscriberCore::take(SubscribedStream& stream, const proto::EventFrame& fra
   if (!proto::is_under(frame.topic, subscription_.prefix)) return;
   if (!stream.tracker) return;  // joining: before the start
   GapTracker& tracker = *stream.tracker;
+  const std::uint64_t previous = event.previous(subscription_.prefix_depth);
+  const bool exact = event.exact_at(subscription_.prefix_depth);
+  if (stream.header.epoch == stream.epoch &&
+      (tracker.deny(event.seq) || (exact && tracker.deny(previous))))
+    subscription_.count(proto::Reject::SeqMismatch);
   if (tracker.seen(event.seq)) {
     ++subscription_.counts.duplicates;
     return;
   }
   stream.whole |= event.base_segments >= subscription_.prefix_depth;
-  const std::uint64_t previous = event.previous(subscription_.prefix_depth);
   if (tracker.in_order(previous) && stream.header.epoch == stream.epoch) {
     const auto sealer = stream.sealer;  // whatever the consumer does
     order_.consume(stream, event.seq, event.time_ns, *sealer, frame.topic, event.body);
     if (tracker.held() > 0) order_.drain(stream);
     return;
   }
-  tracker.hold(event.seq, {stream.header.epoch, previous,
-                           event.exact_at(subscription_.prefix_depth), event.time_ns,
-                           stream.sealer->id, std::string(frame.topic), proto::Bytes(event.body)});
+  tracker.hold(event.seq, {stream.header.epoch, previous, exact, event.time_ns, stream.sealer->id,
+                           std::string(frame.topic), proto::Bytes(event.body)});
   catch_up_.pursue(stream, now);
 }
 
@@ -285,10 +288,13 @@ void SubscriberCore::follow(SubscribedStream& stream, const proto::Head& head, b
     if (ours) stream.signed_last = std::max(stream.signed_last, pair.last);
     if (ours || proto::is_under(prefix, pair.prefix)) last = std::max(last, pair.last);
   }
+  if (tracker.deny(stream.signed_last)) subscription_.count(proto::Reject::SeqMismatch);
   if (tracker.position() < head.since)
     tracker.want(head.last);
   else if (last > tracker.position())
     tracker.want(last);
+  else if (tracker.proven() < head.since)
+    tracker.believe(head.last);
   else
     tracker.advance(head.last);
   order_.drain(stream);
@@ -321,7 +327,7 @@ store::Cursors SubscriberCore::cursors() const {
     const bool beaten = stream->epoch >= stream->ratchet_epoch && stream->beat > 0;
     cursors[id] = {std::max(stream->epoch, stream->ratchet_epoch), stream->serial,
                    beaten ? stream->beat : stream->ratchet_beat, position,
-                   stream->position_epoch()};
+                   stream->position_epoch(), stream->tracker->proven()};
   }
   return cursors;
 }

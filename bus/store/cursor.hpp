@@ -17,6 +17,7 @@ struct Cursor {
   std::uint64_t beat = 0;            // of the last head accepted in it
   std::uint64_t position = 0;        // complete through this seq
   std::uint64_t position_epoch = 0;  // which the event after it belongs to; 0: not known
+  std::uint64_t proven = 0;          // not above position: beyond it only a source said so
   bool operator==(const Cursor&) const = default;
 };
 

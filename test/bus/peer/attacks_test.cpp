@@ -204,6 +204,46 @@ TEST_CASE("truncate and reorder: rows come whole and in order", "[attack]") {
   CHECK(subscriber.delivered.size() == 4);
 }
 
+TEST_CASE("withholding: who denies an event is found out by the next one", "[attack]") {
+  TestPublisher publisher;
+  TestSubscriber subscriber(publisher, {{publisher.id, {1, 0, 0, 0, 1}}}, kTopic);
+  for (int i = 0; i < 3; ++i) publisher.publish(at(0.1 * i), kTopic);
+  publisher.publish(at(0.4), "org.example.dev.mirror.tree.t.update");
+  subscriber.core->frame(publisher.announcement(), 0, at(1));
+  subscriber.believe(publisher, at(1));
+  // So long ago that no head names its topic any more.
+  for (int beat = 1; beat <= 10; ++beat) (void)publisher.head(at(beat));
+  subscriber.core->frame(publisher.head(at(11)), 0, at(11));
+  const auto deny = [&](double seconds) {
+    REQUIRE(subscriber.questions.size() == 1);
+    proto::Answer answer;
+    answer.fields = proto::to_fields({4, false, 1, 4});
+    subscriber.core->answered(std::exchange(subscriber.questions, {}).at(0).id, std::move(answer),
+                              1, at(seconds));
+  };
+  deny(11);
+  CHECK(subscriber.core->streams(at(11)).at(0).position == 4);
+  const bool restarted = GENERATE(false, true);
+  if (restarted) {
+    subscriber.core = std::make_unique<SubscriberCore>(
+        TestSubscriber::options(kTopic, StartNow{}), TestSubscriber::policy(publisher.name),
+        subscriber.core->cursors(), subscriber);
+    subscriber.core->frame(publisher.announcement(), 0, at(11));
+    subscriber.believe(publisher, at(11));
+    subscriber.core->frame(publisher.head(at(11)), 0, at(11));
+  }
+  subscriber.core->frame(publisher.publish(at(12), kTopic), 0, at(12));
+  CHECK(subscriber.delivered.empty());
+  deny(12);  // once more: it is not believed any more
+  CHECK(subscriber.delivered.empty());
+  for (double now = 12; now < 20; now += 0.1) {
+    subscriber.core->tick(at(now));
+    subscriber.answer(publisher, at(now));
+  }
+  CHECK(subscriber.delivered == Positions{{1, 1}, {1, 2}, {1, 3}, {1, 5}});
+  CHECK(subscriber.gaps.empty());
+}
+
 TEST_CASE("topic substitution: the topic is sealed with the event", "[attack]") {
   Following f;
   const proto::Bytes frame = f.publisher.publish(at(0.3));
