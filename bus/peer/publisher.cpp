@@ -197,6 +197,12 @@ void Publisher::use_credential(Signed made) {
       });
 }
 
+std::optional<std::string> Publisher::problem() const {
+  if (!ready()) return "no valid credential: is the signing key usable without a passphrase?";
+  if (disk_full_) return "no space for the journal: nothing is acknowledged until there is";
+  return std::nullopt;
+}
+
 void Publisher::on_ready(base::Task task) {
   if (core_->credential())
     task();
@@ -235,12 +241,16 @@ void Publisher::journal_next() {
       // The loop does not touch the rows until this is done.
       [this] { journal_->append(rows_); },
       [this](base::Outcome<void> kept) {
-        if (kept) return journalled(take_back());
+        if (kept) {
+          if (std::exchange(disk_full_, false)) log_.notice("journal: there is space again");
+          return journalled(take_back());
+        }
         try {
           std::rethrow_exception(kept.error());
         } catch (const std::system_error& error) {
           if (!base::is_disk_full(error)) return broken(kept.error());
           // The same signed bytes again: other bytes under these numbers would be equivocation.
+          disk_full_ = true;
           metrics_.disk_full.add();
           log_.error(
               "journal: {}; nothing is acknowledged until there is space, trying every second",

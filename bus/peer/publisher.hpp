@@ -42,6 +42,8 @@ class Publisher {
   std::uint64_t epoch() const { return core_->epoch(); }
   const std::string& endpoint() const { return endpoint_; }  // where it is bound
   bool ready() const { return !duplicate_ && core_->ready(loop_.now()); }
+  // Why nothing that is published now becomes durable, for /readyz; nothing if all is well.
+  std::optional<std::string> problem() const;
   void on_ready(base::Task task);  // once, when the first credential is in use
 
   // `body` is a msgpack map. `on_durable` runs when the event is in the journal, before it is sent.
@@ -107,6 +109,7 @@ class Publisher {
   base::Task on_ready_;
   bool duplicate_ = false;  // there is another one of us
   std::uint64_t damaged_told_ = 0;
+  bool disk_full_ = false;  // the last commit found no space; it is tried again
 
   base::Later pump_;  // events published in one go make one batch
   base::Timer greet_;

@@ -52,10 +52,7 @@ MirrorDaemon::MirrorDaemon(peer::Daemon& daemon, Settings settings)
     content_->start();
     daemon.add_loop("content", content_->loop());
   }
-  daemon.add_ready_check("publisher", [this]() -> std::optional<std::string> {
-    if (publisher_.ready()) return std::nullopt;
-    return "no valid credential: is the signing key usable without a passphrase?";
-  });
+  daemon.add_ready_check("publisher", [this] { return publisher_.problem(); });
   publisher_.on_ready([this] {
     proto::Array endpoints{publisher_.endpoint()};
     publisher_.publish(

@@ -34,10 +34,7 @@ RelayDaemon::RelayDaemon(peer::Daemon& daemon, Settings settings)
             }
           }),
       idle_(daemon.loop()) {
-  daemon.add_ready_check("publisher", [this]() -> std::optional<std::string> {
-    if (publisher_.ready()) return std::nullopt;
-    return "no valid credential: is the signing key usable without a passphrase?";
-  });
+  daemon.add_ready_check("publisher", [this] { return publisher_.problem(); });
   publisher_.on_ready([this, settings = std::move(settings)]() mutable {
     relay_ = std::make_unique<Relay>(daemon_.loop(), daemon_.zmq(), std::move(settings), publisher_,
                                      daemon_.metrics(), daemon_.log(""));
