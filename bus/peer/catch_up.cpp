@@ -3,6 +3,13 @@
 #include <algorithm>
 
 namespace mirrorbus::peer {
+namespace {
+
+constexpr std::uint64_t kListed = 64;
+// Of so many answers: who has missed more epochs than that names a gap.
+constexpr std::size_t kMaxLists = 256;
+
+}  // namespace
 
 // ---- questions ----
 
@@ -27,7 +34,7 @@ void CatchUp::pursue(SubscribedStream& stream, base::Now now) {
     return;
   if (stream.unknown_epoch != 0) {
     ask(stream, "credential",
-        {{"stream", stream.id}, {"before_epoch", stream.unknown_epoch + 1}, {"limit", 64}});
+        {{"stream", stream.id}, {"before_epoch", list_before(stream)}, {"limit", kListed}});
     return;
   }
   // Its own signed word that they are gone.
@@ -136,8 +143,18 @@ void CatchUp::located(SubscribedStream& stream, const proto::Answer& answer, bas
 void CatchUp::enter_epoch(SubscribedStream& stream, const proto::Credential& first,
                           base::Now now) {
   order_.enter_epoch(stream, first);
-  if (stream.epoch >= stream.unknown_epoch) stream.unknown_epoch = 0;
+  if (stream.epoch >= stream.unknown_epoch) know_epochs(stream);
   pursue(stream, now);
+}
+
+void CatchUp::know_epochs(SubscribedStream& stream) {
+  stream.unknown_epoch = 0;
+  stream.lists.clear();
+}
+
+std::uint64_t CatchUp::list_before(SubscribedStream& stream) {
+  while (!stream.lists.empty() && stream.lists.back() <= stream.epoch + 1) stream.lists.pop_back();
+  return stream.lists.empty() ? stream.unknown_epoch + 1 : stream.lists.back();
 }
 
 void CatchUp::new_epoch(SubscribedStream& stream, const proto::Credential& credential,
@@ -153,25 +170,42 @@ void CatchUp::listed(SubscribedStream& stream, const proto::Answer& answer, Sour
                      base::Now now) {
   // First credentials only, oldest first: in that order they are of use, however few may be
   // checked.
-  std::map<std::uint64_t, std::pair<proto::Hash, const proto::Bytes*>> offered;
+  struct Offer {
+    proto::Hash id;
+    const proto::Bytes* sealed;
+    std::uint64_t before;  // the epoch that it says came before
+  };
+  std::map<std::uint64_t, Offer> offered;
   for (const proto::Bytes& sealed : answer.parts) {
     const auto decoded = proto::decode_sealed(sealed);
     if (!decoded) continue;
     const auto credential = proto::decode_credential(decoded->document);
     if (credential && credential->stream.id() == stream.id && credential->epoch > stream.epoch &&
         credential->serial == 0)
-      offered[credential->epoch] = {proto::credential_id(decoded->document), &sealed};
+      offered[credential->epoch] = {proto::credential_id(decoded->document), &sealed,
+                                    credential->pin.epoch};
+  }
+  if (offered.empty()) {
+    stream.lists.clear();
+    return stream.failed(0, now);
+  }
+  // Nobody has vouched for these yet, and all that is taken from them is where to ask next: nearer
+  // to where we are, or else never again.
+  const auto& [lowest, its] = *offered.begin();
+  if (its.before > stream.epoch && lowest < list_before(stream) &&
+      stream.lists.size() < kMaxLists) {
+    stream.lists.push_back(lowest);
+    return;
   }
   std::vector<const proto::Credential*> ascending;
   bool complete = true;
   for (const auto& [epoch, one] : offered) {
-    const auto& [id, sealed] = one;
-    if (const auto why = intake_.offer(*sealed, CredentialBook::Came::Asked, source, now)) {
+    if (const auto why = intake_.offer(*one.sealed, CredentialBook::Came::Asked, source, now)) {
       subscription_.count(*why);
       if (*why == proto::Reject::Busy) break;
       continue;
     }
-    const KnownCredential* known = intake_.book().find(id);
+    const KnownCredential* known = intake_.book().find(one.id);
     complete &= known->state != KnownCredential::State::Checking;
     if (complete && known->state == KnownCredential::State::Good)
       ascending.push_back(&known->credential);
@@ -191,7 +225,7 @@ void CatchUp::walk_epochs(SubscribedStream& stream,
     if (first->pin.epoch > stream.epoch) break;
     enter_epoch(stream, *first, now);
   }
-  if (stream.epoch >= target) stream.unknown_epoch = 0;
+  if (stream.epoch >= target) know_epochs(stream);
 }
 
 // ---- replay ----

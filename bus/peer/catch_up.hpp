@@ -38,6 +38,8 @@ class CatchUp {
   void located(SubscribedStream& stream, const proto::Answer& answer, base::Now now);
   void listed(SubscribedStream& stream, const proto::Answer& answer, SourceId source,
               base::Now now);
+  static std::uint64_t list_before(SubscribedStream& stream);
+  static void know_epochs(SubscribedStream& stream);
   void walk_epochs(SubscribedStream& stream,
                    const std::vector<const proto::Credential*>& serial_zeros, base::Now now);
   void replayed(SubscribedStream& stream, const proto::Answer& answer, SourceId source,

@@ -34,10 +34,10 @@ void CredentialBook::forget(const proto::Hash& id) {
 
 void CredentialBook::make_room(std::map<Age, KnownCredential*>& by_age, std::uint64_t epoch) {
   while (by_age.size() >= kMaxPerStream) {
-    // The oldest goes. If the newcomer is older still, a replay is at work in old times: then the
-    // second newest, which it will need last. The one the stream goes on with always stays.
-    auto victim = by_age.begin();
-    if (std::get<0>(victim->first) > epoch) victim = std::prev(by_age.end(), 2);
+    // If the newcomer is older than the second newest, a replay is at work in old times: then that
+    // one goes, which it will need last. Else the oldest. The one the stream goes on with stays.
+    auto victim = std::prev(by_age.end(), 2);
+    if (std::get<0>(victim->first) <= epoch) victim = by_age.begin();
     forget(victim->second->id);
     by_age.erase(victim);
   }

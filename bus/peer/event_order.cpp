@@ -97,6 +97,7 @@ void EventOrder::skip_unknown_epochs(SubscribedStream& stream) {
   stream.earliest = stream.unknown_epoch;
   stream.begin_epoch(stream.unknown_epoch, newest->credential.serial);
   stream.unknown_epoch = 0;
+  stream.lists.clear();
 }
 
 }  // namespace mirrorbus::peer

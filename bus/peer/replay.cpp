@@ -1,7 +1,13 @@
 #include "bus/peer/replay.hpp"
 
+#include <algorithm>
+
 namespace mirrorbus::peer {
 namespace {
+
+// As many as may be checked at once, and those that are needed first: fewer are kept than an answer
+// may need, and later ones must not take the place of earlier ones.
+constexpr std::size_t kFetchedAtOnce = static_cast<std::size_t>(SourceBudget::kCheckBurst);
 
 // One signature proves a run of rows: each header names the hash of the one before. `i` and the row
 // after it.
@@ -38,6 +44,21 @@ std::optional<proto::Reject> check_row(const Replay& replay, std::size_t i, bool
 
 }  // namespace
 
+// The first of these whose credentials are known; the others' are fetched.
+std::size_t Replay::rows_believed(const SubscribedStream& stream, CredentialIntake& intake,
+                                  base::Now now) const {
+  std::size_t good = headers.size(), fetched = 0;
+  for (std::size_t i = 0; i < headers.size() && fetched < kFetchedAtOnce; ++i) {
+    const KnownCredential* known = intake.book().find(headers[i].credential);
+    if (known && known->state != KnownCredential::State::Checking) continue;
+    good = std::min(good, i);
+    if (known || (i > 0 && headers[i].credential == headers[i - 1].credential)) continue;
+    intake.fetch(headers[i].credential, stream.id, now);
+    ++fetched;
+  }
+  return good;
+}
+
 proto::Decoded<Replay> Replay::read(const proto::Answer& answer, const SubscribedStream& stream,
                                     CredentialIntake& intake, base::Now now) {
   auto fields = proto::replay_answer(answer.fields);
@@ -49,14 +70,17 @@ proto::Decoded<Replay> Replay::read(const proto::Answer& answer, const Subscribe
     replay.headers.push_back(*proto::decode_header(row->header()));
     replay.rows.push_back(std::move(*row));
   }
+  if (const std::size_t good = replay.rows_believed(stream, intake, now);
+      good < replay.rows.size()) {
+    // An answer may hold more epochs than credentials are kept: what can be taken is.
+    if (good == 0) return proto::refuse(proto::Reject::UnknownCredential);
+    replay.rows.resize(good);
+    replay.headers.resize(good);
+    replay.fields.through = std::min(replay.fields.through, replay.headers.back().last_seq());
+    replay.fields.more = true;
+  }
   bool chained = false;
   for (std::size_t i = replay.rows.size(); i-- > 0;) {
-    if (!intake.book().find(replay.headers[i].credential)) {
-      for (std::size_t k = 0; k <= i; ++k)
-        if (!intake.book().find(replay.headers[k].credential))
-          intake.fetch(replay.headers[k].credential, stream.id, now);
-      return proto::refuse(proto::Reject::UnknownCredential);
-    }
     if (const auto why = check_row(replay, i, chained, stream, intake.book(), now))
       return proto::refuse(*why);
     chained = i > 0 && chains(replay, i - 1);

@@ -6,14 +6,20 @@
 
 namespace mirrorbus::peer {
 
-struct Replay {
+class Replay {
+ public:
   proto::ReplayAnswer fields;  // which anybody may have written
   std::vector<proto::BatchRow> rows;
   std::vector<proto::BatchHeader> headers;  // one for each
 
-  // UnknownCredential: it is being fetched, ask again.
+  // UnknownCredential: the first row's is being fetched, ask again. Where only that of a later row
+  // is unknown, the answer ends before it.
   static proto::Decoded<Replay> read(const proto::Answer& answer, const SubscribedStream& stream,
                                      CredentialIntake& intake, base::Now now);
+
+ private:
+  std::size_t rows_believed(const SubscribedStream& stream, CredentialIntake& intake,
+                            base::Now now) const;
 };
 
 }  // namespace mirrorbus::peer

@@ -119,6 +119,8 @@ struct SubscribedStream {
   bool hole_is_event = false;                 // … and there is an event at its end
   // An epoch was entered whose beginning is not known yet: (position, nobody knows).
   std::uint64_t unknown_epoch = 0;
+  // More lie between than one answer lists: below which epochs to ask next, the lowest last.
+  std::vector<std::uint64_t> lists;
   bool locating = false;
 };
 

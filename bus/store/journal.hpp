@@ -74,8 +74,8 @@ class Journal {
   // The last seq published before this time; 0 if none is known.
   virtual std::uint64_t seq_before(std::uint64_t time_ns) = 0;
   virtual std::optional<proto::SealedCredential> credential(const proto::Hash& id) = 0;
-  // Newest first, from epochs below `before_epoch`.
-  virtual std::vector<proto::SealedCredential> credentials(std::uint64_t before_epoch,
+  // The one that began each epoch (serial 0), newest first, from epochs below `before_epoch`.
+  virtual std::vector<proto::SealedCredential> first_credentials(std::uint64_t before_epoch,
                                                            std::size_t limit) = 0;
   virtual std::optional<std::uint64_t> submission(proto::ByteView sender, std::uint64_t n) = 0;
 };

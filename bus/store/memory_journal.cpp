@@ -88,12 +88,12 @@ std::optional<proto::SealedCredential> MemoryJournal::credential(const proto::Ha
   return std::nullopt;
 }
 
-std::vector<proto::SealedCredential> MemoryJournal::credentials(std::uint64_t before_epoch,
+std::vector<proto::SealedCredential> MemoryJournal::first_credentials(std::uint64_t before_epoch,
                                                                 std::size_t limit) {
   const std::lock_guard lock(mutex_);
   std::vector<proto::SealedCredential> found;
   for (auto it = credentials_.rbegin(); it != credentials_.rend() && found.size() < limit; ++it)
-    if (it->first.first < before_epoch) found.push_back(it->second);
+    if (it->first.first < before_epoch && it->first.second == 0) found.push_back(it->second);
   return found;
 }
 

@@ -24,7 +24,7 @@ class MemoryJournal final : public Journal {
   ReadResult read(const ReadRequest& request) override;
   std::uint64_t seq_before(std::uint64_t time_ns) override;
   std::optional<proto::SealedCredential> credential(const proto::Hash& id) override;
-  std::vector<proto::SealedCredential> credentials(std::uint64_t before_epoch,
+  std::vector<proto::SealedCredential> first_credentials(std::uint64_t before_epoch,
                                                    std::size_t limit) override;
   std::optional<std::uint64_t> submission(proto::ByteView sender, std::uint64_t n) override;
 

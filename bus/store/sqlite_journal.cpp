@@ -175,12 +175,12 @@ std::optional<proto::SealedCredential> SqliteJournal::credential(const proto::Ha
   return proto::SealedCredential{proto::Bytes(select.blob(0)), proto::Bytes(select.blob(1))};
 }
 
-std::vector<proto::SealedCredential> SqliteJournal::credentials(std::uint64_t before_epoch,
+std::vector<proto::SealedCredential> SqliteJournal::first_credentials(std::uint64_t before_epoch,
                                                                 std::size_t limit) {
   std::vector<proto::SealedCredential> found;
   auto select = read_.prepare(
-      "SELECT document, signature FROM credential WHERE epoch < ?"
-      " ORDER BY epoch DESC, serial DESC LIMIT ?");
+      "SELECT document, signature FROM credential WHERE epoch < ? AND serial = 0"
+      " ORDER BY epoch DESC LIMIT ?");
   select.bind(1, std::min<std::uint64_t>(before_epoch, INT64_MAX)).bind(2, std::uint64_t{limit});
   while (select.step())
     found.push_back({proto::Bytes(select.blob(0)), proto::Bytes(select.blob(1))});

@@ -86,6 +86,42 @@ TEST_CASE("many epochs are walked although few credentials may be checked at onc
   CHECK(most_at_once <= 5);
 }
 
+TEST_CASE("more epochs are walked than one answer lists", "[subscriber]") {
+  constexpr int kEpochs = 200;
+  TestPublisher publisher;
+  store::Cursors cursors;
+  cursors[publisher.id] = {1, 0, 0, 0, 1};
+  TestSubscriber subscriber(publisher, cursors);
+  publisher.publish(at(0));
+  for (int epoch = 2; epoch <= kEpochs; ++epoch) {
+    publisher.start(at(0));
+    publisher.publish(at(0));
+    // Of a long life: what began it is not among its newest.
+    if (epoch == 100)
+      for (int i = 0; i < 80; ++i) publisher.renew(at(0));
+  }
+  double now = 0;
+  subscriber.core->frame(publisher.announcement(), 0, at(now));
+  subscriber.believe(publisher, at(now));
+  subscriber.core->frame(publisher.head(at(now)), 0, at(now));
+  std::size_t asked = 0;
+  double beat = 1;
+  for (; subscriber.delivered.size() < kEpochs && now < 900; now += 0.05) {
+    subscriber.core->tick(at(now));
+    if (now >= beat) subscriber.core->frame(publisher.head(at(beat++)), 0, at(now));
+    asked += subscriber.questions.size();
+    subscriber.answer(publisher, at(now));
+    subscriber.believe(publisher, at(now));
+  }
+  INFO("after " << now << " s and " << asked << " questions");
+  CHECK(subscriber.gaps.empty());
+  REQUIRE(subscriber.delivered.size() == kEpochs);
+  for (std::uint64_t i = 0; i < kEpochs; ++i)
+    CHECK(subscriber.delivered[i] == Positions::value_type(i + 1, i + 1));
+  CHECK(now < 500);
+  CHECK(asked < 2000);
+}
+
 TEST_CASE("an epoch is no longer unknown once it was entered by itself", "[subscriber]") {
   TestPublisher publisher;
   TestSubscriber subscriber(publisher);
@@ -405,9 +441,9 @@ struct DamagedJournal final : store::Journal {
   std::optional<proto::SealedCredential> credential(const proto::Hash& id) override {
     return good.credential(id);
   }
-  std::vector<proto::SealedCredential> credentials(std::uint64_t before_epoch,
-                                                   std::size_t limit) override {
-    return good.credentials(before_epoch, limit);
+  std::vector<proto::SealedCredential> first_credentials(std::uint64_t before_epoch,
+                                                         std::size_t limit) override {
+    return good.first_credentials(before_epoch, limit);
   }
   std::optional<std::uint64_t> submission(proto::ByteView sender, std::uint64_t n) override {
     return good.submission(sender, n);
