@@ -242,7 +242,12 @@ void Publisher::journal_next() {
       [this] { journal_->append(rows_); },
       [this](base::Outcome<void> kept) {
         if (kept) {
-          if (std::exchange(disk_full_, false)) log_.notice("journal: there is space again");
+          if (std::exchange(disk_full_, false)) {
+            log_.notice("journal: there is space again");
+            // While there is: the log may have grown for as long as the file could not, and would
+            // be what fills the disk next.
+            checkpoint();
+          }
           return journalled(take_back());
         }
         try {
@@ -340,14 +345,18 @@ void Publisher::tell_of_damage() {
              more);
 }
 
+void Publisher::checkpoint() {
+  if (!sqlite_) return;
+  reader_.submit([this] { sqlite_->checkpoint(); },
+                 [this](base::Outcome<void> done) {
+                   if (!done) log_.warning("journal checkpoint failed; it is tried again");
+                 });
+}
+
 // Retention and checkpoints.
 void Publisher::care() {
   tell_of_damage();
-  if (sqlite_ && sqlite_->wal_pages() > (idle() ? 0 : kWalPages))
-    reader_.submit([this] { sqlite_->checkpoint(); },
-                   [this](base::Outcome<void> done) {
-                     if (!done) log_.warning("journal checkpoint failed; it is tried again");
-                   });
+  if (sqlite_ && sqlite_->wal_pages() > (idle() ? 0 : kWalPages)) checkpoint();
   const base::WallTime oldest_kept = loop_.now().wall - settings_.bus.retain;
   writer_.submit(
       [this, before = base::to_ns(oldest_kept)] {

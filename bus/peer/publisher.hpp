@@ -77,6 +77,7 @@ class Publisher {
   void greet();
   void send_head();
   void announce();
+  void checkpoint();
   void care();
   void tell_of_damage();
   void broken(std::exception_ptr error);

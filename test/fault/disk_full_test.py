@@ -5,6 +5,7 @@ the daemon says so and lives; when there is space it goes on by itself, with eve
 MIRRORBUS_FULL: how often (6). MIRRORBUS_SEED: of the moments and of what is left free.
 """
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -58,6 +59,10 @@ class DiskFull(FaultyWorld):
                 text = answer.read()
         return int(text.split()[1]), text
 
+    def space(self):
+        sizes = {path.name: path.stat().st_size for path in (self.disk / "relayd").iterdir()}
+        return f"{shutil.disk_usage(self.disk).free} bytes free beside {sizes}"
+
     def tried(self):
         return self.metric(self.state, "mirrorbus_journal_disk_full_total") or 0
 
@@ -93,7 +98,7 @@ class DiskFull(FaultyWorld):
             else:
                 os.unlink(self.disk / "filler")
                 began = time.monotonic()
-            until("it acknowledges again", lambda s=stood: load.newest() > s, 30)
+            until(lambda: f"it acknowledges again; {self.space()}", lambda s=stood: load.newest() > s, 30)
             until("its subscriber has it", lambda s=stood: caught_up(tail, s + 1), 30)
             account.recovered(time.monotonic() - began)
             account.runs += 1
