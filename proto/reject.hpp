@@ -24,6 +24,7 @@ namespace mirrorbus::proto {
   X(TooDeep, "too_deep")                                                                        \
   X(MissingKey, "missing_key")                                                                  \
   X(WrongType, "wrong_type")                                                                    \
+  X(BadJson, "bad_json")                                                                        \
   /* topics */                                                                                  \
   X(BadTopic, "bad_topic")                                                                      \
   X(BadPattern, "bad_pattern")                                                                  \
@@ -63,6 +64,10 @@ namespace mirrorbus::proto {
   X(NotAllowed, "not_allowed")                                                                  \
   X(Unavailable, "unavailable")                                                                 \
   X(SourceCut, "source_cut")              /* too much from there did not prove its claim */     \
+  /* submissions over HTTP */                                                                   \
+  X(UnknownToken, "unknown_token")                                                              \
+  X(BadContentType, "bad_content_type")                                                         \
+  X(RateLimited, "rate_limited")          /* more in a second than this sender may */           \
   /* trees */                                                                                   \
   X(BadName, "bad_name")                  /* empty, ".", "..", "/" or NUL, or over 255 bytes */ \
   X(BadOrder, "bad_order")                /* names not strictly increasing */                   \

@@ -66,6 +66,12 @@ struct Submission {
   Bytes body;  // a msgpack map
 };
 inline constexpr std::size_t kSenderSize = 16;
+// (sender, n): what makes a submission the same one when it comes again.
+struct SubmissionName {
+  Bytes sender;
+  std::uint64_t n = 0;
+  auto operator<=>(const SubmissionName&) const = default;
+};
 Map to_args(const Submission& submission);
 Decoded<Submission> submission(const Value& args);
 

@@ -142,6 +142,7 @@ class Builder : public msgpack::null_visitor {
     if (!valid_utf8(text)) return fail(Reject::BadUtf8);
     if (!stack_.empty() && stack_.back().want_key) {
       Map& map = std::get<Map>(stack_.back().value.data);
+      if (map.size() >= kMaxMapEntries) return fail(Reject::TooLarge);
       for (const auto& entry : map)
         if (entry.first == text) return fail(Reject::NotCanonical);
       stack_.back().key = text;
@@ -237,41 +238,37 @@ nlohmann::ordered_json json_of(const Value& value) {
   return std::visit(Visit{}, value.data);
 }
 
-std::optional<Value> value_of(const nlohmann::ordered_json& json, std::size_t depth) {
-  if (depth > kMaxBodyDepth) return std::nullopt;
-  switch (json.type()) {
-    case nlohmann::json::value_t::boolean:
-      return Value(json.get<bool>());
-    case nlohmann::json::value_t::number_integer:
-      return Value(static_cast<long>(json.get<std::int64_t>()));
-    case nlohmann::json::value_t::number_unsigned:
-      return Value(static_cast<unsigned long>(json.get<std::uint64_t>()));
-    case nlohmann::json::value_t::number_float:
-      return Value(json.get<double>());
-    case nlohmann::json::value_t::string:
-      return Value(json.get<std::string>());
-    case nlohmann::json::value_t::array: {
-      Array array;
-      for (const auto& item : json) {
-        auto value = value_of(item, depth + 1);
-        if (!value) return std::nullopt;
-        array.push_back(std::move(*value));
-      }
-      return Value(std::move(array));
-    }
-    case nlohmann::json::value_t::object: {
-      Map map;
-      for (const auto& [key, item] : json.items()) {
-        auto value = value_of(item, depth + 1);
-        if (!value) return std::nullopt;
-        map.emplace_back(key, std::move(*value));
-      }
-      return Value(std::move(map));
-    }
-    default:
-      return Value{};
+// The same from JSON, which says no counts beforehand.
+class JsonBuilder {
+ public:
+  using json = nlohmann::ordered_json;
+
+  bool null() { return builder_.visit_nil(); }
+  bool boolean(bool v) { return builder_.visit_boolean(v); }
+  bool number_integer(json::number_integer_t v) { return builder_.visit_negative_integer(v); }
+  bool number_unsigned(json::number_unsigned_t v) { return builder_.visit_positive_integer(v); }
+  bool number_float(json::number_float_t v, const std::string&) {
+    return builder_.visit_float64(v);
   }
-}
+  bool string(const std::string& v) { return text(v); }
+  bool binary(const json::binary_t&) { return false; }  // not in JSON's text
+  bool start_object(std::size_t) { return builder_.start_map(0); }
+  bool key(const std::string& v) {
+    return builder_.start_map_key() && text(v) && builder_.end_map_key();
+  }
+  bool end_object() { return builder_.end_map(); }
+  bool start_array(std::size_t) { return builder_.start_array(0); }
+  bool end_array() { return builder_.end_array(); }
+  bool parse_error(std::size_t, const std::string&, const json::exception&) { return false; }
+
+  Value take() { return std::move(builder_.root); }
+
+ private:
+  bool text(const std::string& v) {
+    return builder_.visit_str(v.data(), static_cast<std::uint32_t>(v.size()));
+  }
+  Builder builder_{0};
+};
 
 }  // namespace
 
@@ -302,16 +299,9 @@ std::string to_json(const Value& value) {
 }
 
 std::optional<Value> from_json(std::string_view text) {
-  // What lies too deep is dropped while parsing, before a deep document can be built.
-  bool too_deep = false;
-  const auto shallow = [&](int depth, nlohmann::ordered_json::parse_event_t,
-                           nlohmann::ordered_json&) {
-    too_deep |= depth > static_cast<int>(kMaxBodyDepth);
-    return !too_deep;
-  };
-  const auto json = nlohmann::ordered_json::parse(text, shallow, false);
-  if (too_deep || json.is_discarded()) return std::nullopt;
-  return value_of(json, 0);
+  JsonBuilder builder;
+  if (!nlohmann::ordered_json::sax_parse(text, &builder)) return std::nullopt;
+  return builder.take();
 }
 
 template <>

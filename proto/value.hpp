@@ -86,7 +86,8 @@ Decoded<Value> unpack(ByteView bytes);
 
 // For people and other tools: Binary becomes lower-case hex text. One line.
 std::string to_json(const Value& value);
-// JSON text as a value; nothing if it is not JSON or nested deeper than kMaxBodyDepth.
+// JSON text as a value; nothing if it is not JSON, has a key twice in one object, or is beyond the
+// limits for msgpack.
 std::optional<Value> from_json(std::string_view text);
 
 // A required field of a map: `field<std::uint64_t>(map, "seq")`. MissingKey or WrongType otherwise.

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """The Python decoders against the golden vectors of the C++ ones: vectors_test.py VECTORS"""
 import hashlib
+import json
 import pathlib
 import sys
 import unittest
@@ -59,6 +60,16 @@ class Vectors(unittest.TestCase):
         self.assertEqual(msgpack.packb(request), vector("serve/replay.bin"))
         answer = msgpack.unpackb(vector("serve/answer.bin"))
         self.assertEqual((answer["status"], answer["through"], answer["more"]), ("ok", 80, True))
+
+    def test_submission_over_http(self):
+        packed = msgpack.unpackb(vector("http_submit/submission.bin"))
+        text = json.loads(vector("http_submit/submission.json"))
+        self.assertEqual(text, packed | {"sender": packed["sender"].hex()})
+        self.assertEqual((text["topic"], text["n"]), ("org.example.dev.shell.done", 7))
+        # The name that an Idempotency-Key stands for, as proto/http_submit.md says and its test has it.
+        client = hashlib.sha256(b"token:build").digest()
+        name = hashlib.sha256(b"mirrorbus idem 1" + client + b"job 7").hexdigest()[:32]
+        self.assertEqual(name, "f8e565e12ed4fb317facfaf809a6668b")
 
     def test_no_prefix_of_a_vector_is_taken(self):
         decoders = {
