@@ -53,6 +53,14 @@ bool is_literal_address(std::string_view host) {
          ::inet_pton(AF_INET6, text.c_str(), room) == 1;
 }
 
+bool is_loopback_address(std::string_view host) {
+  const std::string text(host);
+  in_addr v4{};
+  if (::inet_pton(AF_INET, text.c_str(), &v4) == 1) return ntohl(v4.s_addr) >> 24 == 127;
+  in6_addr v6{};
+  return ::inet_pton(AF_INET6, text.c_str(), &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
+}
+
 std::string tcp_endpoint(std::string_view address, std::uint16_t port) {
   const bool v6 = address.find(':') != address.npos;
   return v6 ? fmt::format("tcp://[{}]:{}", address, port)

@@ -26,6 +26,8 @@ std::optional<Endpoint> parse_endpoint(std::string_view text);
 
 // An IPv4 or IPv6 address in numbers.
 bool is_literal_address(std::string_view host);
+// One that only this machine can reach: 127.0.0.0/8 or ::1.
+bool is_loopback_address(std::string_view host);
 // "tcp://192.0.2.1:9940", "tcp://[2001:db8::1]:9940".
 std::string tcp_endpoint(std::string_view address, std::uint16_t port);
 

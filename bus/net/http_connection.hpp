@@ -2,6 +2,7 @@
 #pragma once
 
 #include "bus/net/http_server.hpp"
+#include "bus/net/http_transport.hpp"
 
 #include <map>
 #include <optional>
@@ -20,6 +21,7 @@ struct HttpServer::Impl : std::enable_shared_from_this<Impl> {
       : loop(l),
         options(std::move(o)),
         log(std::move(g)),
+        tls(options.tls),
         requests(r.counter("mirrorbus_http_requests_total", "Requests answered.", label())),
         bytes_sent(r.counter("mirrorbus_http_sent_bytes_total", "Bytes of answers sent.", label())),
         refused(r.counter("mirrorbus_http_refused_total",
@@ -33,6 +35,7 @@ struct HttpServer::Impl : std::enable_shared_from_this<Impl> {
   base::Loop& loop;
   const HttpOptions options;
   const base::Log log;
+  std::shared_ptr<const TlsContext> tls;
   base::Counter& requests;
   base::Counter& bytes_sent;
   base::Counter& refused;
@@ -58,6 +61,8 @@ class HttpServer::Connection : public std::enable_shared_from_this<Connection> {
   Connection(std::shared_ptr<Impl> server, boost::asio::ip::tcp::socket socket, std::string peer)
       : server_(std::move(server)),
         socket_(std::move(socket)),
+        transport_(server_->tls ? server_->tls->accept(socket_.native_handle())
+                                : plain_transport(socket_.native_handle())),
         peer_(std::move(peer)),
         deadline_(server_->loop) {}
 
@@ -74,14 +79,16 @@ class HttpServer::Connection : public std::enable_shared_from_this<Connection> {
   class PieceGiver;
 
   bool parser_begun() const { return buffer_.size() > 0 || parser_->is_header_done(); }
-  void read_body();
+  void receive();
+  void lost(ssize_t got);
+  bool say_continue();
   void unreadable(const boost::system::error_code& error);
   void dispatch();
   void answer(HttpResponse response);
   void refuse(int status, std::string why);
   void pump();
   ssize_t send_some();
-  void wait_writable();
+  void wait(void (Connection::*then)());
   void next_piece();
   void piece(std::uint64_t number, std::optional<proto::Bytes> bytes);
   void finished();
@@ -91,6 +98,7 @@ class HttpServer::Connection : public std::enable_shared_from_this<Connection> {
 
   std::shared_ptr<Impl> server_;
   boost::asio::ip::tcp::socket socket_;
+  const std::unique_ptr<HttpTransport> transport_;
   const std::string peer_;
   base::Timer deadline_;
   bool closed_ = false;

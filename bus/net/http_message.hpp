@@ -27,8 +27,11 @@ struct HttpRequest {
   std::string authorization;
   std::string content_type;
   std::string accept;
+  std::optional<std::string> idempotency_key;
   proto::Bytes body;
   std::string peer;  // the client's address
+  bool tls = false;
+  std::vector<std::string> client_names;  // of its certificate, which has been checked
 
   // A parameter of the query, decoded; the first of that name.
   std::optional<std::string> parameter(std::string_view name) const;

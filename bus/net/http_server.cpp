@@ -3,6 +3,7 @@
 #include "bus/net/endpoint.hpp"
 #include "bus/net/http_connection.hpp"
 
+#include <cassert>
 #include <csignal>
 #include <stdexcept>
 
@@ -84,6 +85,7 @@ void HttpServer::Impl::admit(tcp::socket socket) {
       of_peer >= options.max_connections_per_peer) {
     refused.add();
     if (of_peer == 0) by_peer.erase(peer);
+    if (tls) return;  // a handshake would cost more than the answer is worth
     constexpr std::string_view kBusy =
         "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\n"
         "Connection: close\r\n\r\n";
@@ -119,7 +121,7 @@ HttpServer::Handler* HttpServer::Impl::find(const std::string& path) {
 HttpServer::HttpServer(base::Loop& loop, HttpOptions options, base::Registry& registry,
                        base::Log log)
     : impl_(std::make_shared<Impl>(loop, std::move(options), registry, std::move(log))) {
-  // sendfile() knows no MSG_NOSIGNAL.
+  // sendfile() and OpenSSL know no MSG_NOSIGNAL.
   ::signal(SIGPIPE, SIG_IGN);
   impl_->listen();
   impl_->accept();
@@ -144,6 +146,11 @@ void HttpServer::close_listener() {
   const auto all = impl_->connections;
   for (const auto& [raw, connection] : all)
     if (connection->idle()) connection->close();
+}
+
+void HttpServer::set_tls(std::shared_ptr<const TlsContext> tls) {
+  assert(impl_->tls && tls);
+  impl_->tls = std::move(tls);
 }
 
 std::size_t HttpServer::connections() const { return impl_->connections.size(); }

@@ -1,5 +1,5 @@
-// HTTP/1.1, as far as daemons need it: small answers, files in ranges, long streamed answers. TLS
-// is a reverse proxy's business.
+// HTTP/1.1, plain or over TLS, as far as daemons need it: small answers, files in ranges, long
+// streamed answers.
 //
 // Lives on one loop: everything, also answering, happens on its thread. The server decides nothing
 // about who may ask what; it keeps any client from costing more than the limits say.
@@ -9,7 +9,9 @@
 #include "bus/base/loop.hpp"
 #include "bus/base/metrics.hpp"
 #include "bus/net/http_message.hpp"
+#include "bus/net/http_tls.hpp"
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -37,10 +39,14 @@ struct HttpOptions {
   std::size_t max_connections_per_peer = 32;
   std::size_t max_header = 16 * 1024;
   std::size_t max_body = 1024 * 1024;
-  // From a connection's first moment, or the answer before, to the end of a request.
+  // From a connection's first moment, or the answer before, to the end of a request; a TLS
+  // handshake lies within.
   base::Duration idle_timeout = std::chrono::seconds(30);
   // A reader that takes less than 64 KiB (or the rest) in this time is disconnected.
   base::Duration slow_reader_timeout = std::chrono::seconds(30);
+  std::shared_ptr<const TlsContext> tls;  // shared with its connections; nothing: plain HTTP
+  // Answers what no handler has seen: no HTTP, too large, no such path or method.
+  std::function<HttpResponse(int status, std::string why)> refusal = HttpResponse::text;
 };
 
 class HttpServer {
@@ -57,6 +63,8 @@ class HttpServer {
 
   // `path` alone, or, if it ends in "/", all below it; the longest that fits is taken.
   void route(std::string path, Handler handler);
+  // For connections from now on. Only where there was one.
+  void set_tls(std::shared_ptr<const TlsContext> tls);
 
   // Takes no more requests; answers under way go on. For draining.
   void close_listener();

@@ -159,7 +159,9 @@ TrustSettings read_trust(const ConfigTable& table) {
   return s;
 }
 
-ListenSettings read_listen(const ConfigTable& table) {
+}  // namespace
+
+ListenSettings ListenSettings::read(const ConfigTable& table) {
   ListenSettings s;
   s.listen = table.text("listen", "");
   if (table.present() && s.listen.empty()) table.text("listen");
@@ -175,8 +177,6 @@ ListenSettings read_listen(const ConfigTable& table) {
   return s;
 }
 
-}  // namespace
-
 trust::Identity SigningSettings::identity() const {
   const proto::Scheme kind = scheme == "openpgp" ? proto::Scheme::OpenPgp
                              : scheme == "x509"  ? proto::Scheme::X509
@@ -190,8 +190,8 @@ Settings Settings::read(const base::Config& config, std::string_view daemon) {
   s.discovery = read_discovery(config.table("discovery"));
   s.signing = read_signing(config.table("signing"));
   s.trust = read_trust(config.table("trust"));
-  s.http = read_listen(config.table("http"));
-  s.content = read_listen(config.table("content"));
+  s.http = ListenSettings::read(config.table("http"));
+  s.content = ListenSettings::read(config.table("content"));
   return s;
 }
 

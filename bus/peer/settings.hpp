@@ -78,12 +78,15 @@ struct TrustSettings {
   trust::Keyring keyring() const { return {home, {authorities, certificates, crl}}; }
 };
 
-// [http], [content]; not present: `listen` is empty
+// [http], [content], [relay.http]; not present: `listen` is empty
 struct ListenSettings {
   std::string listen;  // "127.0.0.1:9942"
   std::size_t connections = 256;
   std::size_t connections_per_peer = 32;
   base::Duration idle_timeout = std::chrono::seconds(30);
+
+  static ListenSettings read(const base::ConfigTable& table);
+  bool operator==(const ListenSettings&) const = default;
 };
 
 struct Settings {

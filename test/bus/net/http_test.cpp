@@ -307,6 +307,25 @@ TEST_CASE("requests that came together are answered in order", "[http]") {
   CHECK(c != got.npos);
 }
 
+TEST_CASE("however many requests came together, each is answered from the loop", "[http]") {
+  constexpr int kMany = 20'000;
+  Served s;
+  int answered = 0;
+  s.server->route("/x", [&answered](HttpRequest, HttpReply reply) {
+    ++answered;
+    reply(HttpResponse::text(204, ""));
+  });
+  s.start();
+  Raw raw(s);
+  std::string all;
+  for (int i = 0; i < kMany; ++i) all += "GET /x HTTP/1.1\r\n\r\n";
+  std::thread sender([&] { raw.send(all + "GET /hello HTTP/1.0\r\n\r\n"); });
+  const std::string got = raw.receive("hello 127.0.0.1");
+  sender.join();
+  CHECK(got.ends_with("hello 127.0.0.1"));
+  CHECK(answered == kMany);
+}
+
 TEST_CASE("what is not a good request gets a reason", "[http]") {
   HttpOptions options;
   options.max_header = 2000;
