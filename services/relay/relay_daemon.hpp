@@ -1,11 +1,14 @@
-// bus-relayd: a publisher, a serve socket and a relay in one daemon.
+// bus-relayd: a publisher, a serve socket, and the doors that submissions come through.
 #pragma once
 
 #include "bus/peer/daemon.hpp"
 #include "bus/peer/publisher.hpp"
-#include "services/relay/relay.hpp"
+#include "services/relay/http_door.hpp"
+#include "services/relay/intake.hpp"
+#include "services/relay/relay_settings.hpp"
+#include "services/relay/zmq_door.hpp"
 
-#include <memory>
+#include <optional>
 
 namespace mirrorbus::relay {
 
@@ -20,12 +23,17 @@ class RelayDaemon {
   void drain(base::Task done);
 
  private:
+  void open();
   void wait_until_idle(base::Task done);
 
   peer::Daemon& daemon_;
   peer::ServeServer serve_;
   peer::Publisher publisher_;
-  std::unique_ptr<Relay> relay_;  // once there is a credential to publish under
+  Settings settings_;
+  // Once there is a credential to publish under.
+  std::optional<Intake> intake_;
+  std::optional<ZmqDoor> zmq_door_;
+  std::optional<HttpDoor> http_door_;
   base::Timer idle_;
 };
 
