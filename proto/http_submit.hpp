@@ -24,7 +24,7 @@ struct HttpSubmission {
   bool operator==(const HttpSubmission&) const = default;
 };
 
-// `type` as http_form() gave it. Refuses keys that it does not know: a misspelt one would silently
+// Refuses keys that it does not know: a misspelt one would silently
 // make every repeat an event of its own.
 Decoded<HttpSubmission> decode_http_submission(ByteView bytes, HttpForm form);
 Bytes encode_http_submission(const HttpSubmission& submission, HttpForm form);
