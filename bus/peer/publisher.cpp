@@ -244,9 +244,10 @@ void Publisher::journal_next() {
         if (kept) {
           if (std::exchange(disk_full_, false)) {
             log_.notice("journal: there is space again");
-            // While there is: the log may have grown for as long as the file could not, and would
-            // be what fills the disk next.
+            // While there is: neither retention nor checkpoints got far before, and the journal
+            // would be what fills the disk next.
             checkpoint();
+            care();
           }
           return journalled(take_back());
         }
@@ -349,7 +350,8 @@ void Publisher::checkpoint() {
   if (!sqlite_) return;
   reader_.submit([this] { sqlite_->checkpoint(); },
                  [this](base::Outcome<void> done) {
-                   if (!done) log_.warning("journal checkpoint failed; it is tried again");
+                   if (!done && !disk_full_)
+                     log_.warning("journal checkpoint failed; it is tried again");
                  });
 }
 
