@@ -44,7 +44,7 @@ Decoded<Request> decode_request(ByteView bytes) {
   if (!id) return refuse(id.error());
   auto verb = field<std::string>(*map, "verb");
   if (!verb) return refuse(verb.error());
-  return Request{*id, std::move(*verb), std::move(*map)};
+  return Request{*id, std::move(*verb), std::move(*map), {}};
 }
 
 std::vector<Bytes> encode_answer(const Answer& answer) {

@@ -1,6 +1,7 @@
 // Requests and answers on the serve socket (and on a relay's submit socket). See serve.md.
 //
-// A request is one frame: a msgpack map {v, id, verb, …arguments}. An answer is one frame with a map
+// A request is one frame: a msgpack map {v, id, verb, …arguments}; for some verbs frames of raw bytes
+// follow. An answer is one frame with a map
 // {v, id, status, …fields}, then any number of frames of raw bytes.
 #pragma once
 
@@ -21,6 +22,7 @@ struct Request {
   std::uint64_t id = 0;  // the answer repeats it
   std::string verb;
   Value args{Map{}};  // the whole map
+  std::vector<Bytes> parts{};  // the frames behind it, for the verbs that take any
 };
 
 struct Answer {
@@ -31,7 +33,7 @@ struct Answer {
   std::vector<Bytes> parts;
 };
 
-Bytes encode_request(const Request& request);
+Bytes encode_request(const Request& request);  // without its parts
 Decoded<Request> decode_request(ByteView bytes);
 std::vector<Bytes> encode_answer(const Answer& answer);
 Decoded<Answer> decode_answer(std::span<const Bytes> frames);

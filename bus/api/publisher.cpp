@@ -71,7 +71,7 @@ struct Publisher::Impl {
 
   void stop_when_idle() {
     told_to_end = true;
-    if (!publisher || publisher->idle()) return loop.stop();
+    if (!publisher || (publisher->idle() && publisher->handed_over())) return loop.stop();
     idle.start(5ms, [this] { stop_when_idle(); });
   }
 

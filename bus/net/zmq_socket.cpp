@@ -10,6 +10,7 @@
 
 #include "bus/net/queue_limit.hpp"
 
+#include <atomic>
 #include <cstring>
 #include <optional>
 
@@ -124,8 +125,9 @@ void ZmqSocket::on_message(OnMessage callback) { state_->on_message = std::move(
 void ZmqSocket::on_drained(base::Task callback) { state_->on_drained = std::move(callback); }
 
 void ZmqSocket::on_event(OnEvent callback) {
-  const std::string endpoint =
-      fmt::format("inproc://mirrorbus-monitor-{}", static_cast<const void*>(state_.get()));
+  // A number, not our address: libzmq lets go of a closed socket's name only some time later.
+  static std::atomic<std::uint64_t> number{0};
+  const std::string endpoint = fmt::format("inproc://mirrorbus-monitor-{}", ++number);
   state_->handle->monitor(endpoint, kEvents);
   ZmqOptions options;
   // libzmq's I/O thread blocks when this queue is full: better a long queue while we are busy.

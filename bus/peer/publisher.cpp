@@ -96,7 +96,9 @@ Publisher::Publisher(base::Loop& loop, net::ZmqContext& context, const Settings&
 
   // The first thing that a subscriber of ours subscribes to.
   socket_.on_frame([this](proto::ByteView frame, const net::ZmqSender&) {
-    if (frame == proto::ByteView("\1\1")) greet();
+    if (frame != proto::ByteView("\1\1")) return;
+    greet();
+    if (on_subscriber_) on_subscriber_();
   });
   endpoint_ = socket_.bind(settings.bus.publish);
   const auto advertise = [&](proto::EndpointKind kind, const std::string& bound,
@@ -111,6 +113,11 @@ Publisher::Publisher(base::Loop& loop, net::ZmqContext& context, const Settings&
       !url.empty())
     advertised_.push_back({proto::EndpointKind::Content, url});
   add_verbs(serve);
+  for (const std::string& relay : settings.bus.forward) {
+    forwarders_.push_back(std::make_unique<Forwarder>(loop, context, settings, relay, stream_,
+                                                      *journal_, reader_, registry, log));
+    forwarders_.back()->durable(start_tail_.last_seq);
+  }
   get_credential();
   care_.start(kCare, [this] { care(); });
 }
@@ -295,6 +302,7 @@ void Publisher::journalled(std::vector<SealedBatch> batches) {
     metrics_.batches.add();
   }
   metrics_.last_seq.set(static_cast<double>(core_->last_durable()));
+  for (const auto& forwarder : forwarders_) forwarder->durable(core_->last_durable());
   pump();
 }
 
@@ -306,6 +314,7 @@ void Publisher::heard(const proto::Head& head) {
   greet_.cancel();
   announce_.cancel();
   renew_.cancel();
+  forwarders_.clear();
   broken(std::make_exception_ptr(std::runtime_error(fmt::format(
       "duplicate_publisher: another daemon publishes as {} with this key (its epoch {}, ours {}); "
       "stopping here. Give each its own [bus] publisher, or stop one for good",
@@ -318,8 +327,14 @@ void Publisher::beat() {
 }
 
 void Publisher::send_head() {
-  if (const auto head = core_->head(loop_.now(), oldest_))
-    socket_.send(proto::encode_control(proto::ControlKind::Head, stream_, *head));
+  const auto head = core_->head(loop_.now(), oldest_);
+  if (!head) return;
+  socket_.send(proto::encode_control(proto::ControlKind::Head, stream_, *head));
+  for (const auto& forwarder : forwarders_) forwarder->head(*head, core_->credential_id());
+}
+
+bool Publisher::handed_over() const {
+  return std::ranges::all_of(forwarders_, [](const auto& forwarder) { return forwarder->done(); });
 }
 
 // A head for who has just come; the others hear one more.
@@ -379,18 +394,22 @@ void Publisher::care() {
 void Publisher::add_verbs(ServeServer& serve) {
   for (const char* verb : {"info", "credential", "replay"})
     serve.add(verb, [this](const proto::Request& request, const std::string&, ServeReply reply) {
-      if (reader_.pending() > 64) return reply.refuse(proto::Reject::Busy, 200);
-      reader_.submit([this, request] { return *verbs_.answer(request); },
-                     [this, reply = std::move(reply)](base::Outcome<proto::Answer> answer) mutable {
-                       if (answer) return reply(std::move(*answer));
-                       try {
-                         std::rethrow_exception(answer.error());
-                       } catch (const std::exception& error) {
-                         log_.error("reading the journal: {}", base::describe(error));
-                       }
-                       reply.refuse(proto::Reject::Unavailable, 1000);
-                     });
+      answer(request, std::move(reply));
     });
+}
+
+void Publisher::answer(const proto::Request& request, ServeReply reply) {
+  if (reader_.pending() > 64) return reply.refuse(proto::Reject::Busy, 200);
+  reader_.submit([this, request] { return *verbs_.answer(request); },
+                 [this, reply = std::move(reply)](base::Outcome<proto::Answer> answer) mutable {
+                   if (answer) return reply(std::move(*answer));
+                   try {
+                     std::rethrow_exception(answer.error());
+                   } catch (const std::exception& error) {
+                     log_.error("reading the journal: {}", base::describe(error));
+                   }
+                   reply.refuse(proto::Reject::Unavailable, 1000);
+                 });
 }
 
 void Publisher::find_submission(

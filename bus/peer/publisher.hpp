@@ -6,6 +6,7 @@
 #include "bus/base/metrics.hpp"
 #include "bus/base/pool.hpp"
 #include "bus/net/zmq_socket.hpp"
+#include "bus/peer/forwarder.hpp"
 #include "bus/peer/publisher_core.hpp"
 #include "bus/peer/serve_server.hpp"
 #include "bus/peer/settings.hpp"
@@ -62,8 +63,19 @@ class Publisher {
   // it, publishing stops here and `on_broken` is told: two of one identity contradict each other.
   void heard(const proto::Head& head);
 
+  // A question about our stream, of whatever verb of StreamVerbs, from elsewhere than our own serve
+  // socket's.
+  void answer(const proto::Request& request, ServeReply reply);
+  // Sends a frame that another has sealed, as it is.
+  void pass_on(proto::ByteView frame) { socket_.send(frame); }
+  void pass_on(net::ZmqFrame&& frame) { socket_.send(std::move(frame)); }
+  // Each time that a subscriber has come.
+  void on_subscriber(base::Task task) { on_subscriber_ = std::move(task); }
+
   // Nothing waits and nothing is under way.
   bool idle() const { return core_->idle() && journalling_.empty(); }
+  // Each relay of [bus] forward that takes what we have has it all.
+  bool handed_over() const;
 
  private:
   struct Signed;
@@ -107,7 +119,7 @@ class Publisher {
   std::vector<SealedBatch> journalling_;   // without their rows, which are …
   std::vector<store::JournalRow> rows_;    // … with the worker, or waiting for disk space
   std::unordered_map<std::uint64_t, OnDurable> waiting_;  // by ticket
-  base::Task on_ready_;
+  base::Task on_ready_, on_subscriber_;
   bool duplicate_ = false;  // there is another one of us
   std::uint64_t damaged_told_ = 0;
   bool disk_full_ = false;  // the last commit found no space; it is tried again
@@ -129,6 +141,7 @@ class Publisher {
   base::WorkerPool signer_;   // gpg
   base::WorkerPool writer_;   // the journal's writing thread
   base::WorkerPool reader_;   // the journal's reading thread, and checkpoints
+  std::vector<std::unique_ptr<Forwarder>> forwarders_;  // read there
 };
 
 }  // namespace mirrorbus::peer

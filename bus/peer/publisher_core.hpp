@@ -72,6 +72,7 @@ class PublisherCore {
   void use_credential(const proto::Credential& credential, const proto::Hash& id,
                       trust::SessionKey key);
   const std::optional<proto::Credential>& credential() const { return credential_; }
+  const proto::Hash& credential_id() const { return credential_id_; }  // zero without one
   bool ready(base::Now now) const;
 
   // Takes an event; `body` is msgpack. The ticket comes back in the batch that carries the event.

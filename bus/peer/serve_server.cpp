@@ -18,13 +18,22 @@ void ServeReply::refuse(proto::Reject why, std::uint32_t after_ms) {
   (*this)(std::move(answer));
 }
 
-ServeServer::ServeServer(base::Loop& loop, net::ZmqContext& context, base::Registry& registry)
+namespace {
+net::ZmqOptions taking_frames_of(std::size_t bytes) {
+  net::ZmqOptions options;
+  options.max_frame_size = static_cast<std::int64_t>(bytes);
+  return options;
+}
+}  // namespace
+
+ServeServer::ServeServer(base::Loop& loop, net::ZmqContext& context, base::Registry& registry,
+                         std::size_t max_frame_size)
     : registry_(registry),
       requests_(
           registry.counter("mirrorbus_serve_requests_total", "Requests on the serve socket.")),
       under_way_(std::make_shared<std::size_t>(0)),
       socket_(std::make_shared<net::ZmqSocket>(loop, context, net::ZmqType::Router,
-                                               net::ZmqOptions{})) {
+                                               taking_frames_of(max_frame_size))) {
   socket_->on_message([this](std::vector<proto::Bytes> parts, const net::ZmqSender& sender) {
     receive(std::move(parts), sender.address());
   });
@@ -35,13 +44,17 @@ ServeServer::~ServeServer() = default;
 std::string ServeServer::bind(const std::string& endpoint) { return socket_->bind(endpoint); }
 
 void ServeServer::add(std::string verb, Verb handler) {
-  verbs_[std::move(verb)] = std::move(handler);
+  verbs_.insert_or_assign(std::move(verb), Entry{std::move(handler), false});
+}
+
+void ServeServer::add_with_parts(std::string verb, Verb handler) {
+  verbs_.insert_or_assign(std::move(verb), Entry{std::move(handler), true});
 }
 
 void ServeServer::receive(std::vector<proto::Bytes> parts, const std::string& peer) {
   requests_.add();
-  if (parts.size() != 2) return;  // the asker's routing id, and one request
-  const auto request = proto::decode_request(parts[1]);
+  if (parts.size() < 2) return;  // the asker's routing id, a request, its parts
+  auto request = proto::decode_request(parts[1]);
   // A reply must not keep the socket alive past the server, only find it if it still is.
   ServeReply reply(request ? request->id : 0,
                    [socket = std::weak_ptr(socket_), route = parts[0],
@@ -66,7 +79,10 @@ void ServeServer::receive(std::vector<proto::Bytes> parts, const std::string& pe
   if (*under_way_ > kMaxUnderWay) return refuse(proto::Reject::Busy, 500);
   const auto verb = verbs_.find(request->verb);
   if (verb == verbs_.end()) return refuse(proto::Reject::UnknownVerb);
-  verb->second(*request, peer, std::move(reply));
+  if (parts.size() > 2 && !verb->second.takes_parts) return refuse(proto::Reject::TrailingBytes);
+  request->parts.assign(std::make_move_iterator(parts.begin() + 2),
+                        std::make_move_iterator(parts.end()));
+  verb->second.handler(*request, peer, std::move(reply));
 }
 
 }  // namespace mirrorbus::peer

@@ -35,12 +35,17 @@ class ServeServer {
   using Verb = std::move_only_function<void(const proto::Request& request, const std::string& peer,
                                             ServeReply reply)>;
 
-  ServeServer(base::Loop& loop, net::ZmqContext& context, base::Registry& registry);
+  // `max_frame_size`: of a request or one of its parts; who sends a bigger one is disconnected.
+  ServeServer(base::Loop& loop, net::ZmqContext& context, base::Registry& registry,
+              std::size_t max_frame_size = proto::kMaxRequestSize);
   ~ServeServer();
 
   // Any number of endpoints; the one really bound is returned.
   std::string bind(const std::string& endpoint);
+  // Another handler for the same verb takes its place.
   void add(std::string verb, Verb handler);
+  // A verb whose requests have parts; others are refused with them.
+  void add_with_parts(std::string verb, Verb handler);
 
  private:
   void receive(std::vector<proto::Bytes> parts, const std::string& peer);
@@ -50,7 +55,11 @@ class ServeServer {
 
   base::Registry& registry_;
   base::Counter& requests_;
-  std::map<std::string, Verb, std::less<>> verbs_;
+  struct Entry {
+    Verb handler;
+    bool takes_parts;
+  };
+  std::map<std::string, Entry, std::less<>> verbs_;
   std::shared_ptr<std::size_t> under_way_;  // shared with replies, which may outlive us
   std::shared_ptr<net::ZmqSocket> socket_;  // likewise
 };

@@ -91,6 +91,18 @@ BusSettings read_bus(const ConfigTable& table, std::string_view daemon) {
       table.integer("signatures_per_second", s.signatures_per_second, 1, 100'000));
   s.retain = table.duration("retain", s.retain, std::chrono::minutes(1));
   s.retain_bytes = table.size("retain_bytes", s.retain_bytes, 16 << 20);
+  s.forward = table.texts("forward");
+  for (const std::string& relay : s.forward) {
+    const auto parsed = net::parse_endpoint(relay);
+    if (!parsed || parsed->host == "*" ||
+        (parsed->kind == net::Endpoint::Kind::Tcp && parsed->port == 0))
+      table.fail("forward", fmt::format("\"{}\" is not the serve endpoint of a relay, write "
+                                        "\"tcp://HOST:PORT\" or \"ipc://PATH\"",
+                                        relay));
+    if (std::ranges::count(s.forward, relay) > 1)
+      table.fail("forward", fmt::format("names \"{}\" twice", relay));
+  }
+  s.forward_token_file = table.text("forward_token_file", "");
   s.gap_after = table.duration("gap_after", s.gap_after, std::chrono::seconds(1));
   return s;
 }

@@ -36,6 +36,9 @@ struct BusSettings {
   base::Duration retain = std::chrono::hours(30 * 24);  // how long the journal keeps events
   std::uint64_t retain_bytes = 10'000'000'000;
   base::Duration gap_after = std::chrono::seconds(60);  // then a gap nobody can fill is delivered
+  // Serve endpoints of relays that this daemon's own stream is handed over to; host names too.
+  std::vector<std::string> forward;
+  std::string forward_token_file;  // what is shown there, on its first line; empty: nothing
 
   std::string base() const { return prefix + "." + environment; }  // what all topics begin with
 };

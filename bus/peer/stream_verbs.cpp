@@ -72,7 +72,8 @@ proto::Answer StreamVerbs::credential(const proto::Request& request) {
   const auto limit = proto::field<std::uint64_t>(request.args, "limit");
   if (!before) return refused(before.error());
   if (!limit) return refused(limit.error());
-  for (const auto& sealed : journal_.first_credentials(*before, std::min(*limit, kMaxListed)))
+  for (const auto& sealed :
+       journal_.first_credentials_before(*before, std::min(*limit, kMaxListed)))
     answer.parts.push_back(proto::encode_sealed(sealed));
   return answer;
 }

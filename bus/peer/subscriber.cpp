@@ -15,8 +15,6 @@ constexpr int kTicksPerSave = 20;      // one second
 constexpr int kTicksPerWatch = 10;     // a revocation takes effect well within two seconds
 constexpr base::Duration kLogPause = 60s;
 constexpr base::Duration kGivenUp = 1s;  // libzmq says much sooner that it tries again
-constexpr int kVerifyTries = 30;
-constexpr base::Duration kVerifyPause = 1s;
 
 store::Cursors load(const std::unique_ptr<store::CursorStore>& store) {
   return store ? store->load() : store::Cursors{};
@@ -53,7 +51,6 @@ Subscriber::Subscriber(base::Loop& loop, net::ZmqContext& context, SubscriberOpt
                        base::Registry& registry, base::Log log, Handlers handlers)
     : loop_(loop),
       context_(context),
-      trust_(trust),
       registry_(registry),
       log_(log.area("subscriber")),
       handlers_(std::move(handlers)),
@@ -62,9 +59,8 @@ Subscriber::Subscriber(base::Loop& loop, net::ZmqContext& context, SubscriberOpt
       saved_(load(cursor_store_)),
       core_(std::move(options), policy_from(trust), saved_, *this),
       asker_(loop, context, [this](proto::Reject why) { count_refused(registry_, why); }),
-      keyring_stamp_(trust.keyring().stamp()),
       tick_(loop),
-      verifier_(loop, 1) {
+      checker_(loop, trust, log_) {
   tick();
 }
 
@@ -161,47 +157,7 @@ void Subscriber::check_credential(const KnownCredential& known) {
               credential.epoch);
     if (handlers_.on_credential) handlers_.on_credential(core_.credential(id)->stream, credential);
   };
-  if (known.credential.stream.scheme == proto::Scheme::None) {
-    // The policy has a rule for unsigned streams of this name; there is nothing else to check.
-    loop_.post([judged] { judged(CredentialVerdict{}); });
-    return;
-  }
-  verify(known.credential.stream, known.sealed, judged, kVerifyTries);
-}
-
-void Subscriber::verify(const proto::StreamName& stream, const proto::SealedCredential& sealed,
-                        Judge judged, int tries) {
-  const proto::Hash id = proto::credential_id(sealed.document);
-  verifier_.submit(
-      [keyring = trust_.keyring(), stream, sealed] { return keyring.verify(stream, sealed); },
-      [this, id, stream, sealed, judged,
-       tries](base::Outcome<proto::Decoded<trust::Verified>> verified) {
-        if (verified) {
-          verify_again_.erase(id);
-          if (!*verified) return judged(proto::refuse(verified->error()));
-          if (const std::int64_t until = (*verified)->recheck_s; until != 0)
-            recheck_s_ = recheck_s_ == 0 ? until : std::min(recheck_s_, until);
-          return judged(CredentialVerdict{(*verified)->fingerprint, (*verified)->expires_s});
-        }
-        std::string why;
-        try {
-          std::rethrow_exception(verified.error());
-        } catch (const std::exception& error) {
-          why = base::describe(error);
-        }
-        // gpg failing (a lock held by another process, no memory) says nothing of the credential.
-        log_.warning("a credential could not be checked{}: {}", tries > 1 ? ", trying again" : "",
-                     why);
-        if (tries <= 1) {
-          verify_again_.erase(id);
-          return judged(proto::refuse(proto::Reject::Unavailable));
-        }
-        auto& timer = verify_again_[id];
-        if (!timer) timer = std::make_unique<base::Timer>(loop_);
-        timer->start(kVerifyPause, [this, stream, sealed, judged, tries] {
-          verify(stream, sealed, judged, tries - 1);
-        });
-      });
+  checker_.check(known, judged);
 }
 
 // The publisher itself first, then whoever else may hold its history.
@@ -263,15 +219,15 @@ void Subscriber::tick() {
     if (!cursor_store_ || saving_ || cursors == saved_) return;
     saving_ = true;
     saved_ = cursors;
-    verifier_.submit([this, cursors = std::move(cursors)] { cursor_store_->save(cursors); },
-                     [this](base::Outcome<void> done) {
-                       saving_ = false;
-                       if (!done) {
-                         saved_.clear();
-                         log_.error(
-                             "the cursor could not be written; it is tried again each second");
-                       }
-                     });
+    checker_.worker().submit(
+        [this, cursors = std::move(cursors)] { cursor_store_->save(cursors); },
+        [this](base::Outcome<void> done) {
+          saving_ = false;
+          if (!done) {
+            saved_.clear();
+            log_.error("the cursor could not be written; it is tried again each second");
+          }
+        });
   }
 }
 
@@ -285,29 +241,17 @@ void Subscriber::tell_joined() {
 
 void Subscriber::save_cursor() {
   if (!cursor_store_) return;
-  verifier_.wait_idle();
+  checker_.worker().wait_idle();
   cursor_store_->save(core_.cursors());
 }
 
 void Subscriber::watch_keyring() {
-  std::string stamp = trust_.keyring().stamp();
-  const bool changed = stamp != keyring_stamp_;
-  // A list that has run out, like one that was replaced, may take back what was believed.
-  const bool outdated = recheck_s_ != 0 && base::to_ns(loop_.now().wall) / 1'000'000'000 >
-                                               static_cast<std::uint64_t>(recheck_s_);
-  if (!changed && !outdated) return;
-  keyring_stamp_ = std::move(stamp);
-  recheck_s_ = 0;
-  log_.notice("{}; checking all credentials again",
-              changed ? "the keys, certificates or CRLs that are trusted have changed"
-                      : "a CRL has come to its end");
-  core_.set_policy(policy_from(trust_));
+  if (checker_.changed()) core_.set_policy(policy_from(checker_.trust()));
 }
 
 void Subscriber::set_trust(const TrustSettings& trust) {
   trust::Policy policy = policy_from(trust);  // throws before anything has changed
-  trust_ = trust;
-  keyring_stamp_ = trust_.keyring().stamp();
+  checker_.set_trust(trust);
   core_.set_policy(std::move(policy));
 }
 

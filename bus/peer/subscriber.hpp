@@ -7,6 +7,7 @@
 #include "bus/base/pool.hpp"
 #include "bus/net/zmq_socket.hpp"
 #include "bus/peer/asker.hpp"
+#include "bus/peer/credential_checker.hpp"
 #include "bus/peer/settings.hpp"
 #include "bus/peer/subscriber_core.hpp"
 
@@ -87,9 +88,6 @@ class Subscriber : private SubscriberActions {
   }
   SourceId source_id(const std::string& endpoint);
 
-  using Judge = std::function<void(const proto::Decoded<CredentialVerdict>&)>;
-  void verify(const proto::StreamName& stream, const proto::SealedCredential& sealed, Judge judged,
-              int tries);
   void connect(const std::string& endpoint);
   void connection_event(const std::string& endpoint, net::ZmqEvent::Kind kind);
   void tick();
@@ -102,7 +100,6 @@ class Subscriber : private SubscriberActions {
 
   base::Loop& loop_;
   net::ZmqContext& context_;
-  TrustSettings trust_;
   base::Registry& registry_;
   base::Log log_;
   Handlers handlers_;
@@ -115,8 +112,6 @@ class Subscriber : private SubscriberActions {
   std::map<std::string, Connection> connections_;
   std::map<std::string, SourceId> source_ids_;  // of every endpoint ever heard or asked
   std::vector<std::string> serve_endpoints_;
-  std::string keyring_stamp_;
-  std::int64_t recheck_s_ = 0;  // when what was looked at for revocation ends; 0 = never
   SubscriberCounts exported_;
   std::set<proto::Hash> joined_;
   std::map<proto::Reject, base::MonoTime> last_logged_;
@@ -124,8 +119,7 @@ class Subscriber : private SubscriberActions {
   bool saving_ = false;
 
   base::Timer tick_;
-  std::map<proto::Hash, std::unique_ptr<base::Timer>> verify_again_;  // by credential
-  base::WorkerPool verifier_;  // gpg, and the cursor's file
+  CredentialChecker checker_;  // its worker also writes the cursor's file
 };
 
 }  // namespace mirrorbus::peer

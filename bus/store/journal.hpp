@@ -74,9 +74,14 @@ class Journal {
   // The last seq published before this time; 0 if none is known.
   virtual std::uint64_t seq_before(std::uint64_t time_ns) = 0;
   virtual std::optional<proto::SealedCredential> credential(const proto::Hash& id) = 0;
-  // The one that began each epoch (serial 0), newest first, from epochs below `before_epoch`.
-  virtual std::vector<proto::SealedCredential> first_credentials(std::uint64_t before_epoch,
+  // Newest first, from epochs below `before_epoch`: all, or the one that began each (serial 0).
+  virtual std::vector<proto::SealedCredential> credentials(std::uint64_t before_epoch,
                                                            std::size_t limit) = 0;
+  virtual std::vector<proto::SealedCredential> first_credentials_before(std::uint64_t before_epoch,
+                                                                        std::size_t limit) = 0;
+  // Oldest first: the first credential of each epoch above `after_epoch`.
+  virtual std::vector<proto::SealedCredential> first_credentials_after(std::uint64_t after_epoch,
+                                                                       std::size_t limit) = 0;
   virtual std::optional<std::uint64_t> submission(proto::ByteView sender, std::uint64_t n) = 0;
 };
 

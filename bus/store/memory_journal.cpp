@@ -88,12 +88,33 @@ std::optional<proto::SealedCredential> MemoryJournal::credential(const proto::Ha
   return std::nullopt;
 }
 
-std::vector<proto::SealedCredential> MemoryJournal::first_credentials(std::uint64_t before_epoch,
-                                                                std::size_t limit) {
+std::vector<proto::SealedCredential> MemoryJournal::listed(std::uint64_t before_epoch,
+                                                           std::size_t limit, bool firsts) {
   const std::lock_guard lock(mutex_);
   std::vector<proto::SealedCredential> found;
   for (auto it = credentials_.rbegin(); it != credentials_.rend() && found.size() < limit; ++it)
-    if (it->first.first < before_epoch && it->first.second == 0) found.push_back(it->second);
+    if (it->first.first < before_epoch && (!firsts || it->first.second == 0))
+      found.push_back(it->second);
+  return found;
+}
+
+std::vector<proto::SealedCredential> MemoryJournal::credentials(std::uint64_t before_epoch,
+                                                                std::size_t limit) {
+  return listed(before_epoch, limit, false);
+}
+
+std::vector<proto::SealedCredential> MemoryJournal::first_credentials_before(
+    std::uint64_t before_epoch, std::size_t limit) {
+  return listed(before_epoch, limit, true);
+}
+
+std::vector<proto::SealedCredential> MemoryJournal::first_credentials_after(
+    std::uint64_t after_epoch, std::size_t limit) {
+  const std::lock_guard lock(mutex_);
+  std::vector<proto::SealedCredential> found;
+  for (auto it = credentials_.upper_bound({after_epoch, UINT32_MAX});
+       it != credentials_.end() && found.size() < limit; ++it)
+    if (it->first.second == 0) found.push_back(it->second);
   return found;
 }
 

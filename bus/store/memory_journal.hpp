@@ -24,11 +24,17 @@ class MemoryJournal final : public Journal {
   ReadResult read(const ReadRequest& request) override;
   std::uint64_t seq_before(std::uint64_t time_ns) override;
   std::optional<proto::SealedCredential> credential(const proto::Hash& id) override;
-  std::vector<proto::SealedCredential> first_credentials(std::uint64_t before_epoch,
+  std::vector<proto::SealedCredential> credentials(std::uint64_t before_epoch,
                                                    std::size_t limit) override;
+  std::vector<proto::SealedCredential> first_credentials_before(std::uint64_t before_epoch,
+                                                                std::size_t limit) override;
+  std::vector<proto::SealedCredential> first_credentials_after(std::uint64_t after_epoch,
+                                                               std::size_t limit) override;
   std::optional<std::uint64_t> submission(proto::ByteView sender, std::uint64_t n) override;
 
  private:
+  std::vector<proto::SealedCredential> listed(std::uint64_t before_epoch, std::size_t limit,
+                                              bool firsts);
   void drop_oldest();
 
   const std::size_t max_bytes_;

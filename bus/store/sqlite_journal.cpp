@@ -2,10 +2,13 @@
 
 #include "bus/store/row_filter.hpp"
 
+#include <fmt/core.h>
+
 namespace mirrorbus::store {
 namespace {
 
 constexpr int kPruneRows = 64;
+constexpr int kRemoveRows = 1024;
 
 constexpr char kSchema[] = R"(
 CREATE TABLE IF NOT EXISTS batch(
@@ -121,6 +124,32 @@ bool SqliteJournal::prune(std::uint64_t before_ns, std::uint64_t max_bytes) {
   return taken == kPruneRows;
 }
 
+void SqliteJournal::remove_after(std::uint64_t seq) {
+  seq = std::min<std::uint64_t>(seq, INT64_MAX);
+  for (bool more = true; more;) {
+    base::Transaction transaction(write_);
+    std::uint64_t first = 0, freed = 0;
+    int taken = 0;
+    {
+      auto newest = write_.prepare(
+          "SELECT first_seq, length(row) FROM batch WHERE last_seq > ?"
+          " ORDER BY first_seq DESC LIMIT ?");
+      newest.bind(1, seq).bind(2, kRemoveRows);
+      while (newest.step()) {
+        first = newest.u64(0);
+        freed += newest.u64(1);
+        ++taken;
+      }
+    }
+    if (taken == 0) return;
+    write_.prepare("DELETE FROM batch WHERE first_seq >= ?").bind(1, first).run();
+    write_.prepare("DELETE FROM submission WHERE seq >= ?").bind(1, first).run();
+    transaction.commit();
+    bytes_ -= freed;
+    more = taken == kRemoveRows;
+  }
+}
+
 Tail SqliteJournal::tail() {
   Tail tail;
   auto last = read_.prepare(
@@ -175,16 +204,30 @@ std::optional<proto::SealedCredential> SqliteJournal::credential(const proto::Ha
   return proto::SealedCredential{proto::Bytes(select.blob(0)), proto::Bytes(select.blob(1))};
 }
 
-std::vector<proto::SealedCredential> SqliteJournal::first_credentials(std::uint64_t before_epoch,
-                                                                std::size_t limit) {
+std::vector<proto::SealedCredential> SqliteJournal::listed(const char* of, std::uint64_t epoch,
+                                                           std::size_t limit) {
   std::vector<proto::SealedCredential> found;
-  auto select = read_.prepare(
-      "SELECT document, signature FROM credential WHERE epoch < ? AND serial = 0"
-      " ORDER BY epoch DESC LIMIT ?");
-  select.bind(1, std::min<std::uint64_t>(before_epoch, INT64_MAX)).bind(2, std::uint64_t{limit});
+  auto select =
+      read_.prepare(fmt::format("SELECT document, signature FROM credential WHERE {} LIMIT ?2", of));
+  select.bind(1, std::min<std::uint64_t>(epoch, INT64_MAX)).bind(2, std::uint64_t{limit});
   while (select.step())
     found.push_back({proto::Bytes(select.blob(0)), proto::Bytes(select.blob(1))});
   return found;
+}
+
+std::vector<proto::SealedCredential> SqliteJournal::credentials(std::uint64_t before_epoch,
+                                                                std::size_t limit) {
+  return listed("epoch < ?1 ORDER BY epoch DESC, serial DESC", before_epoch, limit);
+}
+
+std::vector<proto::SealedCredential> SqliteJournal::first_credentials_before(
+    std::uint64_t before_epoch, std::size_t limit) {
+  return listed("epoch < ?1 AND serial = 0 ORDER BY epoch DESC", before_epoch, limit);
+}
+
+std::vector<proto::SealedCredential> SqliteJournal::first_credentials_after(
+    std::uint64_t after_epoch, std::size_t limit) {
+  return listed("epoch > ?1 AND serial = 0 ORDER BY epoch", after_epoch, limit);
 }
 
 std::optional<std::uint64_t> SqliteJournal::submission(proto::ByteView sender, std::uint64_t n) {

@@ -20,9 +20,17 @@ class SqliteJournal final : public Journal {
   ReadResult read(const ReadRequest& request) override;
   std::uint64_t seq_before(std::uint64_t time_ns) override;
   std::optional<proto::SealedCredential> credential(const proto::Hash& id) override;
-  std::vector<proto::SealedCredential> first_credentials(std::uint64_t before_epoch,
+  std::vector<proto::SealedCredential> credentials(std::uint64_t before_epoch,
                                                    std::size_t limit) override;
+  std::vector<proto::SealedCredential> first_credentials_before(std::uint64_t before_epoch,
+                                                                std::size_t limit) override;
+  std::vector<proto::SealedCredential> first_credentials_after(std::uint64_t after_epoch,
+                                                               std::size_t limit) override;
   std::optional<std::uint64_t> submission(proto::ByteView sender, std::uint64_t n) override;
+
+  // Takes away every row with events above `seq`; the writing thread's. The newest go first, so that
+  // what a crash leaves has no hole.
+  void remove_after(std::uint64_t seq);
 
   // Moves the write-ahead log into the file; a checkpoint inside a commit would stall publishing for
   // up to half a second. Any one thread at a time, also while append() runs.
@@ -31,6 +39,9 @@ class SqliteJournal final : public Journal {
   std::int64_t wal_pages() const { return write_.wal_pages(); }
 
  private:
+  std::vector<proto::SealedCredential> listed(const char* of, std::uint64_t epoch,
+                                              std::size_t limit);
+
   base::Database write_;
   base::Database read_;
   base::Database checkpointer_;

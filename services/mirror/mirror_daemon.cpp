@@ -224,7 +224,7 @@ void MirrorDaemon::drain(base::Task done) {
 }
 
 void MirrorDaemon::wait_until_idle(base::Task done) {
-  const bool idle = publisher_.idle() &&
+  const bool idle = publisher_.idle() && publisher_.handed_over() &&
                     std::ranges::all_of(trees_, [](const auto& tree) { return tree->idle(); });
   if (!idle) {
     idle_.start(20ms,

@@ -3,6 +3,8 @@
 
 #include "bus/peer/daemon.hpp"
 #include "bus/peer/publisher.hpp"
+#include "services/relay/forward_rules.hpp"
+#include "services/relay/forwarded.hpp"
 #include "services/relay/http_door.hpp"
 #include "services/relay/intake.hpp"
 #include "services/relay/relay_settings.hpp"
@@ -14,7 +16,9 @@ namespace mirrorbus::relay {
 
 class RelayDaemon {
  public:
-  using Settings = RelaySettings;
+  struct Settings : RelaySettings {
+    ForwardRules forward;
+  };
   static Settings read(const base::Config& config, const peer::Settings& shared);
 
   RelayDaemon(peer::Daemon& daemon, Settings settings);
@@ -34,6 +38,7 @@ class RelayDaemon {
   std::optional<Intake> intake_;
   std::optional<ZmqDoor> zmq_door_;
   std::optional<HttpDoor> http_door_;
+  std::unique_ptr<Forwarded> forwarded_;  // if there are rules
   base::Timer idle_;
 };
 

@@ -68,6 +68,21 @@ HttpDoorSettings read_http(const base::ConfigTable& table, bool& checks_clients)
 }
 
 AllowRule read_rule(const base::ConfigTable& table, const Tokens& tokens, bool checks_clients) {
+  AllowRule rule =
+      read_from(table, tokens, checks_clients ? "" : "[relay.http] has no client_authorities");
+  for (const std::string& text : table.texts("topics")) {
+    auto pattern = proto::TopicPattern::parse(text);
+    if (!pattern) table.fail("topics", "\"" + text + "\" is not a topic pattern");
+    rule.topics.push_back(std::move(*pattern));
+  }
+  if (rule.topics.empty()) table.fail("topics", "must list what may be sent from there");
+  return rule;
+}
+
+}  // namespace
+
+AllowRule read_from(const base::ConfigTable& table, const Tokens& tokens,
+                    std::string_view no_certificates) {
   const std::string from = table.text("from");
   auto rule = AllowRule::parse(from);
   if (!rule)
@@ -75,18 +90,10 @@ AllowRule read_rule(const base::ConfigTable& table, const Tokens& tokens, bool c
                            " \"10.0.0.0/8\" nor \"token:NAME\" nor \"cert:NAME\"");
   if (rule->token() && !tokens.contains(*rule->token()))
     table.fail("from", "\"" + from + "\" names no token of [relay.tokens]");
-  if (rule->certificate() && !checks_clients)
-    table.fail("from", "\"" + from + "\" can be nobody: [relay.http] has no client_authorities");
-  for (const std::string& text : table.texts("topics")) {
-    auto pattern = proto::TopicPattern::parse(text);
-    if (!pattern) table.fail("topics", "\"" + text + "\" is not a topic pattern");
-    rule->topics.push_back(std::move(*pattern));
-  }
-  if (rule->topics.empty()) table.fail("topics", "must list what may be sent from there");
+  if (rule->certificate() && !no_certificates.empty())
+    table.fail("from", fmt::format("\"{}\" can be nobody: {}", from, no_certificates));
   return std::move(*rule);
 }
-
-}  // namespace
 
 RelaySettings RelaySettings::read(const base::Config& config, const std::string& base) {
   RelaySettings settings;

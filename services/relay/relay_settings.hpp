@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace mirrorbus::relay {
@@ -31,6 +32,11 @@ struct RelaySettings {
   // topics begin with, prefix.env.
   static RelaySettings read(const base::Config& config, const std::string& base);
 };
+
+// The key "from" of a rule's table. Raises base::ConfigError. `no_certificates`: why "cert:NAME" would
+// be nobody here; empty if it may be somebody.
+AllowRule read_from(const base::ConfigTable& table, const Tokens& tokens,
+                    std::string_view no_certificates);
 
 // Throws if `now` has changed what a running daemon cannot.
 void refuse_fixed_changes(const RelaySettings& running, const RelaySettings& now);

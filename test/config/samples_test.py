@@ -15,6 +15,7 @@ SAMPLES = [argument.split("=") for argument in sys.argv[2:]]
 # Where keys are asked for: TABLE.text("key", ...), endpoint(table, "key") and the like.
 READERS = [
     "bus/peer/settings.cpp",
+    "services/relay/forward_rules.cpp",
     "services/relay/relay_settings.cpp",
     "services/mirror/tree_settings.cpp",
 ]

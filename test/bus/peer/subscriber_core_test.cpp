@@ -441,9 +441,17 @@ struct DamagedJournal final : store::Journal {
   std::optional<proto::SealedCredential> credential(const proto::Hash& id) override {
     return good.credential(id);
   }
-  std::vector<proto::SealedCredential> first_credentials(std::uint64_t before_epoch,
-                                                         std::size_t limit) override {
-    return good.first_credentials(before_epoch, limit);
+  std::vector<proto::SealedCredential> credentials(std::uint64_t before_epoch,
+                                                   std::size_t limit) override {
+    return good.credentials(before_epoch, limit);
+  }
+  std::vector<proto::SealedCredential> first_credentials_before(std::uint64_t before_epoch,
+                                                                std::size_t limit) override {
+    return good.first_credentials_before(before_epoch, limit);
+  }
+  std::vector<proto::SealedCredential> first_credentials_after(std::uint64_t after_epoch,
+                                                               std::size_t limit) override {
+    return good.first_credentials_after(after_epoch, limit);
   }
   std::optional<std::uint64_t> submission(proto::ByteView sender, std::uint64_t n) override {
     return good.submission(sender, n);
