@@ -3,6 +3,7 @@
 // statement or file in the message.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -44,6 +45,7 @@ class Database {
   bool checkpoint(bool truncate);
   // Cuts unused pages off the file, if it was made so that it can, and empties the WAL.
   void shrink();
+  // After the last commit of this connection. Any thread.
   std::int64_t wal_pages() const noexcept { return wal_pages_; }
   std::int64_t last_insert_rowid() const noexcept;
   std::int64_t changes() const noexcept;
@@ -52,7 +54,7 @@ class Database {
   friend class Statement;
   sqlite3* db_ = nullptr;
   std::string path_;
-  std::int64_t wal_pages_ = 0;
+  std::atomic<std::int64_t> wal_pages_ = 0;
 };
 
 // A prepared statement. Bind by position from 1, step, read columns from 0.
