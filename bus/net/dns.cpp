@@ -190,6 +190,9 @@ struct DnsResolver::State : std::enable_shared_from_this<State> {
     // c-ares 1.18 asks DNS about addresses in numbers.
     if (is_literal_address(name))
       return deliver(HostAnswer{DnsStatus::Ok, {name}, {}, ""}, std::move(done));
+    // RFC 6761, 6.3: no server is asked about these; and not every root has an /etc/hosts.
+    if (name == "localhost" || name.ends_with(".localhost"))
+      return deliver(HostAnswer{DnsStatus::Ok, {"127.0.0.1", "::1"}, {}, ""}, std::move(done));
     ares_addrinfo_hints hints{};
     hints.ai_family = AF_UNSPEC;
     hints.ai_flags = ARES_AI_NOSORT;
