@@ -80,6 +80,7 @@ class HttpServer::Connection : public std::enable_shared_from_this<Connection> {
 
   bool parser_begun() const { return buffer_.size() > 0 || parser_->is_header_done(); }
   void receive();
+  std::size_t least_to_parse() const;
   void lost(ssize_t got);
   bool say_continue();
   void unreadable(const boost::system::error_code& error);
