@@ -29,8 +29,8 @@ void HttpServer::Connection::read() {
   receive();
 }
 
-// Boost 1.74's parser asserts that it sees 5 bytes when a last chunk was not complete before. No body in
-// chunks ends in fewer.
+// Boost 1.74's parser asserts that it sees 5 bytes when a last chunk was not complete before. No
+// body in chunks ends in fewer.
 std::size_t HttpServer::Connection::least_to_parse() const {
   constexpr std::size_t kLastChunk = std::string_view("0\r\n\r\n").size();
   return parser_->is_header_done() && parser_->chunked() ? kLastChunk : 1;

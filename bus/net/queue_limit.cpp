@@ -12,7 +12,7 @@ std::optional<int> QueueLimit::passed(std::size_t size) {
   sum_ += size + kMessageOverhead;
   if (++seen_ < kLookEvery) return std::nullopt;
   const double now = static_cast<double>(sum_) / static_cast<double>(seen_);
-  // Larger ones count at once, smaller ones when they stay: a burst of large ones is what fills memory.
+  // Larger ones count at once, smaller ones when they stay: large ones are what fills memory.
   average_ = now > average_ ? now : (average_ + now) / 2;
   seen_ = sum_ = 0;
   const double fit = static_cast<double>(bytes_) / average_;

@@ -284,8 +284,7 @@ CatchUp::Hole CatchUp::take_row(SubscribedStream& stream, const proto::BatchRow&
   for (const auto& [topic, bytes] : row.items) {
     const std::uint64_t its_seq = seq++;
     if (!proto::is_under(topic, subscription_.prefix)) continue;
-    if (header.epoch == stream.epoch && tracker.deny(its_seq))
-      subscription_.count(proto::Reject::SeqMismatch);
+    if (header.epoch == stream.epoch) order_.learn_of(stream, its_seq);
     if (its_seq <= tracker.position()) continue;
     const auto event = proto::decode_event(bytes);
     if (!event || event->seq != its_seq) {
@@ -297,7 +296,7 @@ CatchUp::Hole CatchUp::take_row(SubscribedStream& stream, const proto::BatchRow&
     const std::uint64_t previous = event->previous(subscription_.prefix_depth);
     stream.whole |= event->base_segments >= subscription_.prefix_depth;
     const bool exact = event->exact_at(subscription_.prefix_depth);
-    if (exact && tracker.deny(previous)) subscription_.count(proto::Reject::SeqMismatch);
+    if (exact) order_.learn_of(stream, previous);
     if (!tracker.in_order(previous)) return {previous, exact};
     ++subscription_.counts.replayed;
     order_.consume(stream, its_seq, event->time_ns, *known, topic, event->body);

@@ -44,7 +44,8 @@ class CatchUp {
                    const std::vector<const proto::Credential*>& serial_zeros, base::Now now);
   void replayed(SubscribedStream& stream, const proto::Answer& answer, SourceId source,
                 base::Now now);
-  // What an answer leaves out: (position, to]; 0: nothing. And whether an event is known to be at `to`.
+  // What an answer leaves out: (position, to]; 0: nothing. And whether an event is known to be at
+  // `to`.
   struct Hole {
     std::uint64_t to = 0;
     bool is_event = false;

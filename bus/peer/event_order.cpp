@@ -29,6 +29,10 @@ void EventOrder::consume(SubscribedStream& stream, std::uint64_t seq, std::uint6
   }
 }
 
+void EventOrder::learn_of(SubscribedStream& stream, std::uint64_t seq) {
+  if (stream.tracker->learn_of(seq)) subscription_.count(proto::Reject::SeqMismatch);
+}
+
 void EventOrder::drain(SubscribedStream& stream) {
   while (auto next = stream.tracker->take_ready(stream.epoch)) {
     auto& [seq, event] = *next;

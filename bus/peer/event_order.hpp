@@ -16,6 +16,9 @@ class EventOrder {
   // The next event under the prefix, said by `known`.
   void consume(SubscribedStream& stream, std::uint64_t seq, std::uint64_t time_ns,
                KnownCredential& known, proto::ByteView topic, proto::ByteView body);
+  // There is an event of ours with this seq, somebody's signed word for it. A source that has denied
+  // it is believed no more, and counted.
+  void learn_of(SubscribedStream& stream, std::uint64_t seq);
   // What was held back and is next now.
   void drain(SubscribedStream& stream);
   // Everything up to `to` is lost.

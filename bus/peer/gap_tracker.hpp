@@ -51,9 +51,9 @@ class GapTracker {
   void believe(std::uint64_t position) {
     if (position > position_) position_ = position;
   }
-  // There is an event of ours with this seq: back to what is proven, if a source has denied it.
-  // True if one has.
-  bool deny(std::uint64_t seq) {
+  // There is an event of ours with this seq. True if a source has denied it: then we are back at
+  // what is proven.
+  bool learn_of(std::uint64_t seq) {
     if (seq <= proven_ || seq > position_) return false;
     position_ = proven_;
     want(seq);

@@ -200,9 +200,10 @@ void SubscriberCore::take(SubscribedStream& stream, const proto::EventFrame& fra
   GapTracker& tracker = *stream.tracker;
   const std::uint64_t previous = event.previous(subscription_.prefix_depth);
   const bool exact = event.exact_at(subscription_.prefix_depth);
-  if (stream.header.epoch == stream.epoch &&
-      (tracker.deny(event.seq) || (exact && tracker.deny(previous))))
-    subscription_.count(proto::Reject::SeqMismatch);
+  if (stream.header.epoch == stream.epoch) {
+    order_.learn_of(stream, event.seq);
+    if (exact) order_.learn_of(stream, previous);
+  }
   if (tracker.seen(event.seq)) {
     ++subscription_.counts.duplicates;
     return;
@@ -288,7 +289,7 @@ void SubscriberCore::follow(SubscribedStream& stream, const proto::Head& head, b
     if (ours) stream.signed_last = std::max(stream.signed_last, pair.last);
     if (ours || proto::is_under(prefix, pair.prefix)) last = std::max(last, pair.last);
   }
-  if (tracker.deny(stream.signed_last)) subscription_.count(proto::Reject::SeqMismatch);
+  order_.learn_of(stream, stream.signed_last);
   if (tracker.position() < head.since)
     tracker.want(head.last);
   else if (last > tracker.position())

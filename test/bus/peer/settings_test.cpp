@@ -1,5 +1,6 @@
 #include "bus/peer/settings.hpp"
 
+#include "test/support/config_error.hpp"
 #include "test/support/temp_dir.hpp"
 
 #include <functional>
@@ -20,12 +21,7 @@ Settings read(std::string_view text) {
 }
 
 std::string error_of(std::string_view text) {
-  try {
-    read(text);
-  } catch (const base::ConfigError& error) {
-    return error.what();
-  }
-  return "no error";
+  return test::config_error([text] { read(text); });
 }
 
 }  // namespace

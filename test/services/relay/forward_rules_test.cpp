@@ -1,5 +1,7 @@
 #include "services/relay/forward_rules.hpp"
 
+#include "test/support/config_error.hpp"
+
 #include <catch2/catch.hpp>
 
 using namespace mirrorbus;
@@ -14,12 +16,7 @@ ForwardRules read(std::string_view text) {
 }
 
 std::string error_of(std::string_view text) {
-  try {
-    read(text);
-  } catch (const base::ConfigError& error) {
-    return error.what();
-  }
-  return "no error";
+  return test::config_error([text] { read(text); });
 }
 
 }  // namespace
