@@ -15,6 +15,8 @@ constexpr base::Duration kRetry = 1s;
 constexpr base::Duration kReopen = 60s;
 // First the mirrors get what was published.
 constexpr base::Duration kTidyAfter = 5s;
+// A root that is mounted over, unmounted or put in another's place tells nobody.
+constexpr base::Duration kRootCheck = 5s;
 constexpr std::size_t kChangesPage = 1000;
 
 tree::OriginSettings engine_settings(const TreeSettings& settings, const std::string& state_dir) {
@@ -32,6 +34,16 @@ tree::OriginSettings engine_settings(const TreeSettings& settings, const std::st
   engine.retain_time = settings.retain_time;
   engine.gc_grace = settings.gc_grace;
   return engine;
+}
+
+tree::Watching start_watching(const TreeSettings& settings) {
+  const tree::PathFilter filter(settings.exclude, settings.include);
+  return tree::watch_tree(
+      settings.path,
+      [filter](const proto::Bytes& path) {
+        return path == ".mirrorbus" || filter.excludes(path);
+      },
+      settings.watch, settings.one_file_system);
 }
 
 void merge(tree::Dirty& into, tree::Dirty more) {
@@ -114,6 +126,7 @@ OriginRole::OriginRole(const TreeContext& context, const TreeSettings& settings,
       reconcile_(context.loop),
       retry_(context.loop),
       tidy_(context.loop),
+      root_check_(context.loop),
       worker_(context.loop, 1) {
   open();
 }
@@ -138,12 +151,10 @@ void OriginRole::open() {
         if (!tree_)
           tree_ =
               std::make_unique<tree::OriginTree>(engine_settings(settings_, context_.state_dir));
-        // Watched first, looked at then: what changes in between is told of.
-        const tree::PathFilter filter(settings_.exclude, settings_.include);
-        watch_ = std::make_unique<tree::Watch>(settings_.path, [filter](const proto::Bytes& path) {
-          return path == ".mirrorbus" || filter.excludes(path);
-        });
         Opened found;
+        // Watched first, looked at then: what changes in between is told of.
+        found.root = tree::RootPlace::of(settings_.path);
+        found.watching = start_watching(settings_);
         tree::WorkControl control;
         control.cancel = &cancel_;
         found.report = tree_->scan_all(false, control);
@@ -167,18 +178,14 @@ void OriginRole::opened(Opened found) {
   if (!tree_->work().warning().empty()) log_.warning("{}", tree_->work().warning());
   log_.info("contents are kept by {}: {}", to_string(tree_->store().kind()),
             tree_->store().reason());
-  if (watch_->unwatched() > 0)
-    log_.warning("{} directories cannot be watched (raise fs.inotify.max_user_watches); what "
-                 "changes there is found by bus-mirror publish and every reconcile only",
-                 watch_->unwatched());
+  root_ = found.root;
+  watch(std::move(found.watching));
   take_report(found.report);
   state_ = TreeState::Current;
   if (found.newest && found.newest->announced)
     announced(found.newest->record.number, found.newest->record.tree_hash);
   for (const tree::StoredVersion& version : found.unannounced) announce(version);
-  watching_ =
-      std::make_unique<base::FdWatch>(context_.loop, watch_->fd(), [this](bool, bool) { hear(); });
-  watching_->want(true, false);
+  root_check_.start(kRootCheck, [this] { check_root(); });
   reconcile_.start(settings_.reconcile, [this] { reconcile(); });
   tidy_.start(kTidyAfter, [this] { tidy(); });
   // The first version is published by itself, also of a tree that waits for `publish` otherwise.
@@ -186,6 +193,54 @@ void OriginRole::opened(Opened found) {
 }
 
 // ---- noticing ----
+
+void OriginRole::watch(tree::Watching found) {
+  watch_ready_.reset();
+  watch_ = std::move(found.watch);
+  log_.info("changes are noticed by {}{}{}", to_string(found.kind),
+            found.reason.empty() ? "" : ": ", found.reason);
+  if (!watch_) return;
+  if (watch_->unwatched() > 0)
+    log_.warning("{} directories cannot be watched (raise fs.inotify.max_user_watches); what "
+                 "changes there is found by bus-mirror publish and every reconcile only",
+                 watch_->unwatched());
+  watch_ready_ =
+      std::make_unique<base::FdWatch>(context_.loop, watch_->fd(), [this](bool, bool) { hear(); });
+  watch_ready_->want(true, false);
+}
+
+// What was watched is no longer what the path leads to: watched anew, and looked at as a whole.
+void OriginRole::check_root() {
+  root_check_.start(kRootCheck, [this] { check_root(); });
+  if (busy_ || stopping_) return;
+  busy_ = true;
+  struct Found {
+    tree::RootPlace root;
+    std::optional<tree::Watching> watching;
+  };
+  worker_.submit(
+      [this, before = root_] {
+        Found found;
+        found.root = tree::RootPlace::of(settings_.path);
+        if (found.root != before && found.root != tree::RootPlace())
+          found.watching = start_watching(settings_);
+        return found;
+      },
+      [this](base::Outcome<Found> found) {
+        busy_ = false;
+        if (!found) {
+          failed("watching the tree", found.error());
+          root_check_.start(kReopen, [this] { check_root(); });
+        } else if (found->root != root_) {
+          log_.notice("{}: the root of the tree", found->root == tree::RootPlace() ? "gone" : "new");
+          root_ = found->root;
+          if (found->watching) watch(std::move(*found->watching));
+          dirty_.all = true;
+          changed();
+        }
+        consider();
+      });
+}
 
 void OriginRole::hear() {
   tree::Dirty more = watch_->drain();

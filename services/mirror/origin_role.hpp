@@ -41,6 +41,8 @@ class OriginRole final : public TreeRole {
   class Holder;
   // What a job on the worker brings back.
   struct Opened {
+    tree::RootPlace root;
+    tree::Watching watching;
     tree::ScanReport report;
     std::optional<tree::StoredVersion> newest;
     std::vector<tree::StoredVersion> unannounced;
@@ -56,7 +58,9 @@ class OriginRole final : public TreeRole {
 
   void open();
   void opened(Opened found);
+  void watch(tree::Watching found);
   void hear();
+  void check_root();
   void changed();
   void consider();
   void look(bool everything, bool careful);
@@ -76,7 +80,8 @@ class OriginRole final : public TreeRole {
   std::shared_ptr<Holder> holder_;
   std::unique_ptr<tree::OriginTree> tree_;  // the worker's
   std::unique_ptr<tree::Watch> watch_;
-  std::unique_ptr<base::FdWatch> watching_;
+  std::unique_ptr<base::FdWatch> watch_ready_;
+  tree::RootPlace root_;  // as it was when it was last looked for
   tree::Settle settle_;
   tree::Dirty dirty_;
 
@@ -101,7 +106,7 @@ class OriginRole final : public TreeRole {
     base::Counter& hashed_bytes;
     base::Gauge& problems;
   } metrics_;
-  base::Timer quiet_, reconcile_, retry_, tidy_;
+  base::Timer quiet_, reconcile_, retry_, tidy_, root_check_;
   base::WorkerPool worker_;
 };
 

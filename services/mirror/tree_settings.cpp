@@ -31,6 +31,8 @@ TreeSettings read_one(const base::ConfigTable& table) {
   tree.store = table.choice("store", {"auto", "reflink", "hardlink", "copy", "none"}, "auto");
   tree.exclude = table.texts("exclude");
   tree.include = table.texts("include");
+  tree.watch =
+      *tree::watch_kind(table.choice("watch", {"auto", "fanotify", "inotify", "none"}, "auto"));
   tree.one_file_system = table.boolean("one_file_system", true);
   tree.hold_on_unreadable =
       table.choice("on_unreadable", {"incomplete", "hold"}, "incomplete") == "hold";

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "bus/base/config.hpp"
+#include "services/tree/watch.hpp"
 
 #include <cstdint>
 #include <optional>
@@ -24,6 +25,7 @@ struct TreeSettings {
   base::Duration max_wait = base::Duration::zero();  // zero: never warn
   std::string store = "auto";  // auto | reflink | hardlink | copy | none
   std::vector<std::string> exclude, include;
+  tree::WatchKind watch = tree::WatchKind::Auto;
   bool one_file_system = true;
   bool hold_on_unreadable = false;  // on_unreadable = "hold" | "incomplete"
   std::uint64_t retain_versions = 100;

@@ -1,141 +1,105 @@
 #include "services/tree/watch.hpp"
 
-#include <algorithm>
-#include <memory>
-#include <set>
+#include "bus/base/fd.hpp"
+#include "services/tree/fanotify_watch.hpp"
+#include "services/tree/inotify_watch.hpp"
 
-#include <dirent.h>
+#include <array>
+#include <fstream>
+#include <system_error>
+#include <utility>
+
+#include <fmt/format.h>
+
 #include <fcntl.h>
-#include <sys/inotify.h>
+#include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 namespace mirrorbus::tree {
 namespace {
 
-constexpr std::uint32_t kMask = IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_MODIFY |
-                                IN_CLOSE_WRITE | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF |
-                                IN_DONT_FOLLOW | IN_EXCL_UNLINK | IN_ONLYDIR;
+constexpr std::array<std::pair<WatchKind, std::string_view>, 4> kNames{{
+    {WatchKind::Auto, "auto"},
+    {WatchKind::Fanotify, "fanotify"},
+    {WatchKind::Inotify, "inotify"},
+    {WatchKind::None, "none"},
+}};
 
-proto::Bytes below(const proto::Bytes& path, const char* name) {
-  return path.empty() ? proto::Bytes(name) : path + "/" + name;
+// What /proc/self/mountinfo writes as \ooo.
+std::string unescaped(const std::string& text) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '\\' && i + 3 < text.size()) {
+      out += static_cast<char>(std::stoi(text.substr(i + 1, 3), nullptr, 8));
+      i += 3;
+    } else {
+      out += text[i];
+    }
+  }
+  return out;
 }
 
-std::vector<proto::Bytes> subdirectories(const std::string& directory) {
-  std::vector<proto::Bytes> names;
-  const std::unique_ptr<DIR, decltype([](DIR* dir) { ::closedir(dir); })> dir(::opendir(directory.c_str()));
-  if (!dir) return names;
-  while (const dirent* entry = ::readdir(dir.get())) {
-    const std::string_view name = entry->d_name;
-    if (name == "." || name == "..") continue;
-    bool is_directory = entry->d_type == DT_DIR;
-    if (entry->d_type == DT_UNKNOWN) {
-      struct stat st;
-      is_directory = ::fstatat(dirfd(dir.get()), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
-    }
-    if (is_directory) names.emplace_back(name);
+// Why one mark for the root's filesystem would not hear of all of the tree: of a filesystem mounted
+// below the root it is not told, and what is bound into the tree has its place elsewhere.
+std::string deaf_spots(const std::string& root, bool one_file_system) {
+  const std::unique_ptr<char, decltype([](char* text) { ::free(text); })> real(
+      ::realpath(root.c_str(), nullptr));
+  struct stat st;
+  if (!real || ::stat(real.get(), &st) != 0) return "";
+  const std::string top = std::string(real.get()) == "/" ? "/" : std::string(real.get()) + "/";
+  const std::string own = fmt::format("{}:{}", major(st.st_dev), minor(st.st_dev));
+  std::ifstream list("/proc/self/mountinfo");
+  std::string id, parent, device, origin, place, rest;
+  while (list >> id >> parent >> device >> origin >> place && std::getline(list, rest)) {
+    place = unescaped(place);
+    if (place.size() > top.size() && place.starts_with(top) && (!one_file_system || device == own))
+      return place + " is mounted below the root";
   }
-  return names;
+  return "";
 }
 
 }  // namespace
 
-Watch::Watch(std::string root, std::function<bool(const proto::Bytes&)> skip)
-    : root_(std::move(root)), skip_(std::move(skip)), fd_(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC)) {
-  if (!fd_) base::throw_errno("inotify");
-  if (!add("")) base::throw_errno("watching " + root_);
-  for (const proto::Bytes& name : subdirectories(root_)) add_tree(name);
+std::string_view to_string(WatchKind kind) {
+  for (const auto& [known, name] : kNames)
+    if (known == kind) return name;
+  return "";
 }
 
-bool Watch::add(const proto::Bytes& path) {
-  const int watch = ::inotify_add_watch(fd_.get(), full(path).c_str(), kMask);
-  if (watch < 0) {
-    // Gone again, or no directory any more: its parent's events tell. Else a limit.
-    if (errno != ENOENT && errno != ENOTDIR) ++unwatched_;
-    return false;
-  }
-  // The same inode under a new name: the old one no longer counts.
-  if (const auto it = by_watch_.find(watch); it != by_watch_.end() && it->second != path) by_path_.erase(it->second);
-  by_watch_[watch] = path;
-  by_path_[path] = watch;
-  return true;
+std::optional<WatchKind> watch_kind(std::string_view name) {
+  for (const auto& [kind, known] : kNames)
+    if (known == name) return kind;
+  return std::nullopt;
 }
 
-// Parents before children: whatever is made below a watched directory is told of, and what was made
-// before the watch stood is found by the listing that follows it.
-void Watch::add_tree(const proto::Bytes& top) {
-  std::vector<proto::Bytes> stack{top};
-  while (!stack.empty()) {
-    const proto::Bytes path = std::move(stack.back());
-    stack.pop_back();
-    if (skip_ && skip_(path)) continue;
-    if (!add(path)) continue;
-    for (const proto::Bytes& name : subdirectories(full(path))) stack.push_back(below(path, name.c_str()));
-  }
-}
-
-void Watch::drop_tree(const proto::Bytes& top) {
-  for (auto it = by_path_.lower_bound(top); it != by_path_.end();) {
-    const bool inside = it->first == top || it->first.starts_with(top + "/");
-    // Names like "top-x" sort between "top" and "top/".
-    if (!inside && !it->first.starts_with(top)) break;
-    if (!inside) {
-      ++it;
-      continue;
-    }
-    ::inotify_rm_watch(fd_.get(), it->second);
-    by_watch_.erase(it->second);
-    it = by_path_.erase(it);
-  }
-}
-
-Dirty Watch::drain() {
-  std::set<proto::Bytes> directories, trees;
-  Dirty dirty;
-  alignas(inotify_event) char buffer[64 * 1024];
-  for (;;) {
-    const ssize_t size = ::read(fd_.get(), buffer, sizeof buffer);
-    if (size <= 0) {
-      if (size < 0 && errno == EINTR) continue;
-      if (size < 0 && errno != EAGAIN) base::throw_errno("reading inotify events of " + root_);
-      break;
-    }
-    for (const char* at = buffer; at < buffer + size;) {
-      const auto& event = *reinterpret_cast<const inotify_event*>(at);
-      at += sizeof event + event.len;
-      if (event.mask & (IN_Q_OVERFLOW | IN_UNMOUNT)) {
-        dirty.all = true;
-        continue;
-      }
-      const auto known = by_watch_.find(event.wd);
-      if (known == by_watch_.end()) continue;  // of a watch dropped meanwhile
-      const proto::Bytes path = known->second;
-      if (event.mask & IN_IGNORED) {
-        by_path_.erase(path);
-        by_watch_.erase(event.wd);
-        continue;
-      }
-      if (event.mask & (IN_DELETE_SELF | IN_MOVE_SELF)) {
-        if (path.empty()) dirty.all = true;
-        continue;  // else its parent tells
-      }
-      directories.insert(path);
-      if (!(event.mask & IN_ISDIR) || event.len == 0) continue;
-      const proto::Bytes child = below(path, event.name);
-      if (event.mask & IN_MOVED_FROM) drop_tree(child);
-      if (event.mask & (IN_CREATE | IN_MOVED_TO)) {
-        add_tree(child);
-        trees.insert(child);
+Watching watch_tree(const std::string& root, SkipDirectory skip, WatchKind kind,
+                    bool one_file_system) {
+  Watching watching;
+  if (kind == WatchKind::None) return watching;
+  if (kind != WatchKind::Inotify) {
+    watching.reason = deaf_spots(root, one_file_system);
+    if (watching.reason.empty() || kind == WatchKind::Fanotify) {
+      try {
+        watching.watch = std::make_unique<FanotifyWatch>(root, skip);
+        watching.kind = WatchKind::Fanotify;
+        return watching;
+      } catch (const std::system_error& error) {
+        if (kind == WatchKind::Fanotify) throw;
+        watching.reason = error.what();
       }
     }
   }
-  if (dirty.all) {
-    // Directories may have been made unseen: watch whatever is not watched yet.
-    for (const proto::Bytes& name : subdirectories(root_)) add_tree(name);
-    return dirty;
-  }
-  dirty.directories.assign(directories.begin(), directories.end());
-  dirty.trees.assign(trees.begin(), trees.end());
-  return dirty;
+  watching.watch = std::make_unique<InotifyWatch>(root, std::move(skip));
+  watching.kind = WatchKind::Inotify;
+  return watching;
+}
+
+RootPlace RootPlace::of(const std::string& path) {
+  struct statx st;
+  if (::statx(AT_FDCWD, path.c_str(), AT_STATX_DONT_SYNC, STATX_INO | STATX_MNT_ID, &st) != 0)
+    return {};
+  return {std::uint64_t{st.stx_dev_major} << 32 | st.stx_dev_minor, st.stx_ino, st.stx_mnt_id};
 }
 
 }  // namespace mirrorbus::tree

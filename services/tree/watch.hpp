@@ -1,17 +1,17 @@
-// Watches a tree by inotify: one watch a directory. Events are hints, never truth: they say which
+// Hears that something changed in a tree. What is heard are hints, never truth: they say which
 // directories to look at again, and lstat says what is there.
 //
 // One thread at a time. fd() becomes readable when drain() has something.
 #pragma once
 
-#include "bus/base/fd.hpp"
 #include "proto/bytes.hpp"
 
 #include <cstdint>
 #include <functional>
-#include <map>
+#include <memory>
+#include <optional>
 #include <string>
-#include <unordered_map>
+#include <string_view>
 #include <vector>
 
 namespace mirrorbus::tree {
@@ -27,32 +27,42 @@ struct Dirty {
 
 class Watch {
  public:
-  // `skip`: directories not to watch (the work folder, what is excluded). Takes a walk over the
-  // directories. Throws std::system_error if the root cannot be watched at all.
-  Watch(std::string root, std::function<bool(const proto::Bytes& path)> skip);
-  Watch(const Watch&) = delete;
-  Watch& operator=(const Watch&) = delete;
-
-  int fd() const { return fd_.get(); }
-  Dirty drain();
-
-  // Directories that could not be watched (the system's limit): what changes there is found by scans
+  virtual ~Watch() = default;
+  virtual int fd() const = 0;
+  // All that is there to be read. Throws std::system_error if the kernel's queue cannot be read.
+  virtual Dirty drain() = 0;
+  // Directories that are not heard of (the system's limit): what changes there is found by scans
   // only.
-  std::uint64_t unwatched() const { return unwatched_; }
-  std::size_t watched() const { return by_path_.size(); }
+  virtual std::uint64_t unwatched() const { return 0; }
+};
 
- private:
-  void add_tree(const proto::Bytes& path);
-  bool add(const proto::Bytes& path);
-  void drop_tree(const proto::Bytes& path);
-  std::string full(const proto::Bytes& path) const { return path.empty() ? root_ : root_ + "/" + path; }
+enum class WatchKind {
+  Auto,      // fanotify, else inotify
+  Fanotify,  // one mark for the filesystem; needs CAP_SYS_ADMIN and CAP_DAC_READ_SEARCH
+  Inotify,   // one watch a directory
+  None,      // nothing is heard
+};
+std::string_view to_string(WatchKind kind);
+std::optional<WatchKind> watch_kind(std::string_view name);  // "auto", "fanotify", …
 
-  std::string root_;
-  std::function<bool(const proto::Bytes&)> skip_;
-  base::Fd fd_;
-  std::unordered_map<int, proto::Bytes> by_watch_;
-  std::map<proto::Bytes, int> by_path_;
-  std::uint64_t unwatched_ = 0;
+struct Watching {
+  std::unique_ptr<Watch> watch;  // empty: None
+  WatchKind kind = WatchKind::None;
+  std::string reason;  // why not fanotify, where that was asked for or tried
+};
+
+// `skip`: directories not to hear of (the work folder, what is excluded), with all below them.
+// `one_file_system`: other filesystems mounted below the root are no part of the tree. Throws
+// std::system_error if the root cannot be watched in the way asked for.
+using SkipDirectory = std::function<bool(const proto::Bytes& path)>;
+Watching watch_tree(const std::string& root, SkipDirectory skip, WatchKind kind,
+                    bool one_file_system);
+
+// Which directory a path is now: the same again only if it is the same inode of the same mount.
+struct RootPlace {
+  std::uint64_t device = 0, inode = 0, mount = 0;  // all 0: there is none
+  static RootPlace of(const std::string& path);
+  bool operator==(const RootPlace&) const = default;
 };
 
 }  // namespace mirrorbus::tree

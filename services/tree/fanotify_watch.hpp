@@ -1,0 +1,40 @@
+// Watches a tree by fanotify: one mark for its whole filesystem, and of what is heard only what lies
+// below the root is passed on. The cost is one for any number of directories; what others do on the
+// same filesystem costs a lookup for each directory they do it in.
+//
+// Needs CAP_SYS_ADMIN, and CAP_DAC_READ_SEARCH to ask where a directory is now. Does not hear of
+// other filesystems mounted below the root.
+#pragma once
+
+#include "bus/base/fd.hpp"
+#include "services/tree/watch.hpp"
+
+#include <map>
+#include <set>
+
+namespace mirrorbus::tree {
+
+class FanotifyWatch final : public Watch {
+ public:
+  // Throws std::system_error where the kernel, the filesystem or the privileges do not allow it.
+  FanotifyWatch(std::string root, SkipDirectory skip);
+
+  int fd() const override { return fd_.get(); }
+  Dirty drain() override;
+
+ private:
+  struct Round;
+  void take(const char* event, std::size_t size, Round& round) const;
+  void changed(Round& round, proto::ByteView handle, std::string_view name, bool directory,
+               bool appeared) const;
+  struct Place;
+  const Place& place(Round& round, proto::ByteView handle) const;
+  Place find(const Round& round, proto::ByteView handle) const;
+  bool skipped(const proto::Bytes& path) const;
+
+  std::string root_;
+  SkipDirectory skip_;
+  base::Fd fd_;
+};
+
+}  // namespace mirrorbus::tree
