@@ -253,21 +253,23 @@ HoldResult ContentStore::hold(int dir, const Bytes& name, unsigned worker,
         result = hold_copy(dir, name, worker);
         break;
       case StoreKind::Auto:
-      case StoreKind::None:
-        result = hash_only(dir, name);
+      case StoreKind::None: {
+        Fd fd;
+        result = hash_only(dir, name, fd);
         break;
+      }
     }
     if (result.state != State::Unstable) break;
   }
   return result;
 }
 
-HoldResult ContentStore::hash_only(int dir, const Bytes& name) const {
+HoldResult ContentStore::hash_only(int dir, const Bytes& name, Fd& fd) {
   HoldResult result;
   struct stat st;
   if (::fstatat(dir, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return failed(errno);
   if (!S_ISREG(st.st_mode)) return failed(ENXIO);
-  const Fd fd = open_regular(dir, name.c_str());
+  fd = open_regular(dir, name.c_str());
   if (!fd || ::fstat(fd.get(), &st) != 0) return failed(errno);
   if (!S_ISREG(st.st_mode)) return failed(ENXIO);
   const auto hash = hash_file(fd.get(), static_cast<std::uint64_t>(st.st_size));
@@ -280,94 +282,69 @@ HoldResult ContentStore::hash_only(int dir, const Bytes& name) const {
   return result;
 }
 
-// Gives a temporary link its object's name, or removes it if that content is held.
-void ContentStore::take_link(unsigned worker, std::uint64_t number, HoldResult& result) {
+// Gives the file behind `fd` its object's name, if that content is not held already. False: the
+// filesystem does not let us (too many links, not our file: fs.protected_hardlinks).
+bool ContentStore::take_link(int fd, unsigned worker, HoldResult& result) {
   const int at = objects_.get();
-  const std::string temp = temp_name(worker, number);
   const std::string name = object_name(result.hash);
-  const auto take = [&](unsigned flags) {
-    return ::renameat2(at, temp.c_str(), at, name.c_str(), flags) == 0;
+  const std::string self = "/proc/self/fd/" + std::to_string(fd);
+  const auto link = [&](const std::string& to) {
+    return ::linkat(AT_FDCWD, self.c_str(), at, to.c_str(), AT_SYMLINK_FOLLOW) == 0;
   };
-  result.linked = take(RENAME_NOREPLACE);
+  result.linked = link(name);
   if (!result.linked && errno == ENOENT) {
     make_shard(result.hash);
-    result.linked = take(RENAME_NOREPLACE);
+    result.linked = link(name);
   }
-  if (!result.linked && errno == EINVAL && !has(result.hash))  // a filesystem without the flag
-    result.linked = take(0);
-  if (result.linked) return;
-  struct stat object;
+  if (result.linked) return true;
+  if (errno == EPERM || errno == EMLINK || errno == EXDEV || errno == EACCES) return false;
+  if (errno == ENOENT) {  // the file has no name any more
+    result.state = State::Vanished;
+    return true;
+  }
+  if (errno != EEXIST) throw_errno("taking a link into the content store");
   result.known = true;
+  struct stat object;
   if (::fstatat(at, name.c_str(), &object, AT_SYMLINK_NOFOLLOW) != 0)
-    throw_errno("taking a link into the content store");
+    throw_errno("looking at an object of the content store");
   result.linked = same_inode(object, result.st);
   // What only we still hold, and is here again under another inode: an ordinary rsync into the tree
   // makes new inodes for all it touches, which would leave everything there twice.
-  if (!result.linked && object.st_nlink == 1) {
-    result.linked = take(RENAME_EXCHANGE);
-    if (result.linked) {
-      swept_later_[worker].push_back(number);
-      return;
-    }
-    if (errno == EINVAL && (result.linked = take(0))) return;
+  if (result.linked || object.st_nlink != 1) return true;
+  const std::uint64_t number = next_[worker]++;
+  const std::string temp = temp_name(worker, number);
+  if (!link(temp)) return true;  // then it is held as it was
+  if (::renameat2(at, temp.c_str(), at, name.c_str(), RENAME_EXCHANGE) == 0) {
+    result.linked = true;
+    swept_later_[worker].push_back(number);
+  } else if (errno == EINVAL) {  // a filesystem without the flag
+    result.linked = ::renameat(at, temp.c_str(), at, name.c_str()) == 0;
   }
-  remove(temp);
+  if (!result.linked) remove(temp);
+  return true;
 }
 
 HoldResult ContentStore::hold_link(int dir, const Bytes& name, unsigned worker,
                                    const std::optional<Before>& before) {
-  struct stat st;
-  if (::fstatat(dir, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return failed(errno);
-  if (!S_ISREG(st.st_mode)) return failed(ENXIO);
-  if (st.st_nlink > 1) {
-    // Perhaps the object is this inode already, through another of its names: then another link
-    // would only move the ctime that was recorded for that name.
-    HoldResult result = hash_only(dir, name);
-    if (result.state != State::Hashed) return result;
-    struct stat object;
-    if (::fstatat(objects_.get(), object_name(result.hash).c_str(), &object, AT_SYMLINK_NOFOLLOW) == 0 &&
-        same_inode(object, result.st)) {
-      result.state = State::Held;
-      result.linked = true;
-      return result;
-    }
-  }
-
-  const std::uint64_t number = next_[worker]++;
-  const std::string temp = temp_name(worker, number);
-  const int temps = objects_.get();
-  if (::linkat(dir, name.c_str(), temps, temp.c_str(), 0) != 0) {
-    // Too many links, or not our file (fs.protected_hardlinks): this one goes unheld.
-    if (errno == EPERM || errno == EMLINK || errno == EXDEV || errno == EACCES)
-      return hash_only(dir, name);
-    return failed(errno);
-  }
-  HoldResult result;
-  result.found = st.st_ctim;
-  const auto give_up = [&](HoldResult why) {
-    remove(temp);
-    return why;
-  };
-  if (::fstatat(temps, temp.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return give_up(failed(errno));
-  if (!S_ISREG(st.st_mode)) return give_up(failed(ENXIO));
-  const Fd fd = open_regular(temps, temp.c_str());
-  if (!fd) return give_up(failed(errno));
-  const auto hash = hash_file(fd.get(), static_cast<std::uint64_t>(st.st_size));
-  if (!hash && errno != 0) return give_up(failed(errno));
-  if (::fstat(fd.get(), &result.st) != 0) return give_up(failed(errno));
-  result.state = State::Unstable;
-  if (!hash || !unchanged(st, result.st)) return give_up(result);
-
-  result.hash = *hash;
+  Fd fd;
+  HoldResult result = hash_only(dir, name, fd);
+  if (result.state != State::Hashed) return result;
+  const struct stat st = result.st;
   if (before && before->hash != result.hash && before->ino == st.st_ino &&
       before->dev == st.st_dev) {
     // Written in place: the object of what it was is this inode too, and a lie now.
     struct stat object;
     const std::string old = object_name(before->hash);
-    if (::fstatat(temps, old.c_str(), &object, AT_SYMLINK_NOFOLLOW) == 0 && same_inode(object, st))
+    if (::fstatat(objects_.get(), old.c_str(), &object, AT_SYMLINK_NOFOLLOW) == 0 &&
+        same_inode(object, st))
       remove(old);
   }
-  take_link(worker, number, result);
+  result.known = false;
+  if (!take_link(fd.get(), worker, result)) {
+    result.known = true;
+    return result;
+  }
+  if (result.state == State::Vanished) return result;
   // Links moved the ctime; what changed with it, apart from that, is a writer's doing.
   if (::fstat(fd.get(), &result.st) != 0) return failed(errno);
   const bool still = result.st.st_size == st.st_size && same_time(result.st.st_mtim, st.st_mtim);

@@ -88,8 +88,8 @@ class ContentStore {
   HoldResult hold_link(int dir, const proto::Bytes& name, unsigned worker,
                        const std::optional<Before>& before);
   HoldResult hold_copy(int dir, const proto::Bytes& name, unsigned worker);
-  HoldResult hash_only(int dir, const proto::Bytes& name) const;
-  void take_link(unsigned worker, std::uint64_t number, HoldResult& result);
+  static HoldResult hash_only(int dir, const proto::Bytes& name, base::Fd& fd);
+  bool take_link(int fd, unsigned worker, HoldResult& result);
   void make_shard(const proto::Hash& hash) const;
   void remove(const std::string& name) const;
   void list_leftovers(unsigned worker);
