@@ -1,13 +1,10 @@
 // kill -9 at one system call after the other. What is there afterwards must be, path by path, old
 // or new; and whatever the next run is for, it must come out right.
-#include "test/services/tree/mirror_fixture.hpp"
-
-#include "test/support/random_tree.hpp"
+#include "test/services/tree/mirror_story.hpp"
 
 #include <catch2/catch.hpp>
 
 #include <cstdlib>
-#include <map>
 
 #include <signal.h>
 #include <sys/wait.h>
@@ -15,7 +12,6 @@
 
 using namespace mirrorbus;
 using namespace mirrorbus::test;
-namespace fs = std::filesystem;
 using State = tree::SyncResult::State;
 using Step = tree::Probe::Step;
 
@@ -54,93 +50,27 @@ bool killed(const std::function<void()>& work) {
   return false;
 }
 
-// Contents and link targets by path.
-std::map<std::string, std::string> contents(const std::string& top) {
-  std::map<std::string, std::string> all;
-  for (const auto& each : fs::recursive_directory_iterator(top)) {
-    const std::string path = each.path().string().substr(top.size() + 1);
-    if (each.is_symlink()) {
-      all[path] = "symlink " + fs::read_symlink(each).string();
-    } else if (each.is_regular_file()) {
-      std::ifstream in(each.path(), std::ios::binary);
-      all[path] = "file " + std::string(std::istreambuf_iterator<char>(in), {});
-    }
-  }
-  return all;
-}
-
-std::string neither_old_nor_new(const std::map<std::string, std::string>& before,
-                                const std::map<std::string, std::string>& after,
-                                const std::map<std::string, std::string>& now) {
-  for (const auto& [path, content] : now) {
-    const auto old = before.find(path), fresh = after.find(path);
-    if ((old == before.end() || old->second != content) &&
-        (fresh == after.end() || fresh->second != content))
-      return path + " is neither what it was nor what it shall be";
-  }
-  for (const auto& [path, content] : before)
-    if (after.contains(path) && !now.contains(path)) return path + " is gone, and should never be";
-  return "";
-}
-
 long stride(long usual) {
   const char* text = std::getenv("MIRRORBUS_KILL_STRIDE");
   return text ? std::strtol(text, nullptr, 10) : usual;
 }
 
-// Version 1 is mirrored; a has gone on to version 2.
-struct Story {
-  TempDir tmp;
-  Mirror m{tmp.path()};
-  RandomTree tree;
-  std::map<std::string, std::string> before, after;
-
-  Story(std::uint64_t seed, bool first_sync, bool packs) : tree(make_a(tmp), seed) {
-    if (packs) m.make_packs();
-    tree.grow(40);
-    if (!first_sync) {
-      m.publish();
-      if (m.sync().state != State::Committed) throw std::runtime_error("the first sync failed");
-      before = contents(m.b());
-      tree.mutate(25);
-    }
-    m.publish();
-    after = contents(m.a());
-    m.close();  // SQLite is not to be carried across a fork
-  }
-  static std::string make_a(const TempDir& tmp) {
-    fs::create_directory(tmp / "a");
-    return tmp / "a";
-  }
-  bool sync_killed(KillingProbe& probe) {
-    m.settings.probe = &probe;
-    const bool was = killed([&] {
-      const auto result = m.sync();
-      if (result.state != State::Committed) throw std::runtime_error(describe(result));
-    });
-    m.settings.probe = nullptr;
-    return was;
-  }
-  std::string half_way() {
-    if (!fs::exists(m.b())) return before.empty() ? "" : "the tree is gone";
-    return neither_old_nor_new(before, after, contents(m.b()));
-  }
-  std::string finish() {
-    const auto result = m.sync();
-    std::string wrong;
-    if (result.state != State::Committed && result.state != State::Unchanged)
-      wrong = describe(result);
-    if (result.edits.count() > 0)
-      wrong += " own work taken for somebody else's: " + describe(result);
-    return wrong + m.differences();
-  }
-};
+// True if it was.
+bool sync_killed(Story& story, KillingProbe& probe) {
+  story.m.settings.probe = &probe;
+  const bool was = killed([&] {
+    const auto result = story.m.sync();
+    if (result.state != State::Committed) throw std::runtime_error(describe(result));
+  });
+  story.m.settings.probe = nullptr;
+  return was;
+}
 
 void kill_everywhere(std::uint64_t seed, bool first_sync, bool packs, long step) {
   for (long at = static_cast<long>(seed) % step;; at += step) {
     Story story(seed, first_sync, packs);
     KillingProbe probe(at);
-    const bool was_killed = story.sync_killed(probe);
+    const bool was_killed = sync_killed(story, probe);
     INFO("seed " << seed << " change " << at << (first_sync ? " of a first sync" : ""));
     CHECK(story.half_way() == "");
     CHECK(story.finish() == "");
@@ -164,7 +94,7 @@ TEST_CASE("killed at each of the steps, a mirror comes out right", "[mirror][kil
       KillingProbe probe(-1);
       probe.kill_at = step;
       INFO("step " << static_cast<int>(step) << " first " << first);
-      CHECK(story.sync_killed(probe));
+      CHECK(sync_killed(story, probe));
       CHECK(story.half_way() == "");
       CHECK(story.finish() == "");
     }
@@ -176,7 +106,7 @@ TEST_CASE("killed again and again, with a new version each time", "[mirror][kill
     for (int round = 0; round < 5; ++round) {
       KillingProbe probe(
           static_cast<long>((seed * 31 + static_cast<std::uint64_t>(round) * 17) % 90));
-      story.sync_killed(probe);
+      sync_killed(story, probe);
       story.tree.mutate(6);
       story.m.publish();
       story.m.close();
@@ -192,7 +122,7 @@ TEST_CASE("killed after a reboot's worth of doubt", "[mirror][kill]") {
     Story story(9, false, false);
     KillingProbe probe(at);
     story.m.settings.boot = "before";
-    story.sync_killed(probe);
+    sync_killed(story, probe);
     story.m.settings.boot = "after";
     INFO("change " << at);
     CHECK(story.half_way() == "");
