@@ -9,6 +9,28 @@ namespace mirrorbus::tree {
 using proto::Entry;
 using proto::EntryType;
 
+// A directory that was away when the one above it was looked at, and there again when it was looked at
+// itself: without an entry above it is no part of the tree.
+void Scanner::Run::drop_orphans() {
+  const auto has_entry = [this](const Bytes& path) {
+    const auto row = index_.latest(proto::parent_path(path));
+    const auto node = row ? proto::decode_node(row->node) : proto::Node();
+    const Entry* entry = node ? node->find(proto::last_name(path)) : nullptr;
+    return entry && entry->type == EntryType::Directory;
+  };
+  for (const Bytes& top : gone_)
+    for (auto it = looked_at_.lower_bound(top);
+         it != looked_at_.end() && (it->first == top || it->first.starts_with(top + "/"));) {
+      if (has_entry(it->first)) {
+        ++it;
+        continue;
+      }
+      index_.stage_removal(it->first);
+      look_again(Bytes(proto::parent_path(top)));
+      it = looked_at_.erase(it);
+    }
+}
+
 // The metadata of directories looked at, in the entries their parents have for them.
 void Scanner::Run::refresh_parents() {
   std::map<Bytes, std::vector<const Bytes*>, proto::PathLess> parents;
@@ -48,10 +70,11 @@ void Scanner::Run::refresh_parents() {
   }
 }
 
-// Directories that could not be read: as they were, or not there if they are new.
+// Directories that could not be read, or were not there any more when they were to be: as they were,
+// or not there if they are new.
 void Scanner::Run::settle_failures() {
   for (const auto& [path, kind] : failed_) {
-    ++report_.kept;
+    if (kind != ScanProblem::Kind::Vanished) ++report_.kept;
     if (path.empty()) continue;
     const Bytes above(proto::parent_path(path));
     const ByteView name = proto::last_name(path);
@@ -60,7 +83,7 @@ void Scanner::Run::settle_failures() {
     auto node = proto::decode_node(row->node);
     if (!node) throw std::runtime_error("the index holds a damaged node: " + above);
     const auto it = std::ranges::find(node->entries, name, &Entry::name);
-    if (it == node->entries.end()) continue;
+    if (it == node->entries.end() || it->type != EntryType::Directory) continue;
     const auto at = it - node->entries.begin();
     if (index_.latest(path)) {
       // With the metadata it had, too: a directory nobody may read says little about itself.

@@ -162,6 +162,7 @@ ScanReport Scanner::Run::some(const std::vector<Bytes>& directories,
   walk(std::move(targets));
   while (find_linked()) {
   }
+  drop_orphans();
   refresh_parents();
   return end();
 }
@@ -256,10 +257,12 @@ void Scanner::Run::look(const Target& target) {
   if (error == ENOENT || error == ENOTDIR || error == ELOOP) {
     // Not there any more: the directory above knows what is.
     const Bytes above(proto::parent_path(target.path));
-    if (!full_ && !looked_at_.contains(above))
+    if (!full_ && !looked_at_.contains(above)) {
       stack_.push_back({above, false});
-    else
+    } else {
       look_again(above);
+      failed_.emplace_back(target.path, Kind::Vanished);
+    }
     return;
   }
   const bool other = error == EXDEV || (error == 0 && s_.settings_.one_file_system &&
@@ -288,6 +291,7 @@ void Scanner::Run::was_removed(const Bytes& path, const Entry& entry, const Entr
     const std::uint64_t dev = old_device_ == stat.dev ? root_stat_.st_dev : stat.dev;
     removed_.emplace(Inode{dev, stat.ino}, path);
     index_.stage_removal(path);
+    gone_.push_back(path);
   } else if (any_links_) {
     index_.hard_links().clear(path);
   }

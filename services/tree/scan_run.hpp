@@ -90,6 +90,7 @@ class Scanner::Run {
   void finish(Work& work);
   void note_links(const Work& work, std::size_t at);
 
+  void drop_orphans();
   void refresh_parents();
   void settle_failures();
   bool find_linked();
@@ -119,6 +120,7 @@ class Scanner::Run {
   std::vector<Target> stack_;  // the next one last
   std::vector<Target> fresh_;  // directories the index does not know yet: after all others
   std::map<Inode, Bytes> removed_;
+  std::vector<Bytes> gone_;  // directories that the ones above them no longer have
   std::deque<Work> batch_;
   std::deque<Job> jobs_;
   std::map<Inode, Job*> linked_jobs_;

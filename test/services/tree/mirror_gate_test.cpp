@@ -102,7 +102,7 @@ void at_each_call(const Kind& kind, Calls calls, std::uint64_t step, const Verdi
 
 }  // namespace
 
-TEST_CASE("killed before any system call, a mirror comes out right", "[mirror][gate]") {
+TEST_CASE("killed before any system call, a mirror comes out right", "[mirror][gate][kills]") {
   if (!gates_work()) return;
   Tally tally;
   for (const Kind& kind : kKinds)
@@ -110,7 +110,7 @@ TEST_CASE("killed before any system call, a mirror comes out right", "[mirror][g
   tally.print("killed before a call");
 }
 
-TEST_CASE("whatever system call fails, a mirror says so and comes out right", "[mirror][gate]") {
+TEST_CASE("whatever system call fails, a mirror says so and comes out right", "[mirror][gate][errors]") {
   if (!gates_work()) return;
   const struct {
     int error;
