@@ -110,7 +110,8 @@ TEST_CASE("killed before any system call, a mirror comes out right", "[mirror][g
   tally.print("killed before a call");
 }
 
-TEST_CASE("whatever system call fails, a mirror says so and comes out right", "[mirror][gate][errors]") {
+TEST_CASE("whatever system call fails, a mirror says so and comes out right",
+          "[mirror][gate][errors]") {
   if (!gates_work()) return;
   const struct {
     int error;
