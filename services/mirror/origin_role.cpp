@@ -127,7 +127,8 @@ OriginRole::OriginRole(const TreeContext& context, const TreeSettings& settings,
       retry_(context.loop),
       tidy_(context.loop),
       root_check_(context.loop),
-      worker_(context.loop, 1) {
+      worker_(context.loop, 1),
+      syncer_(context.loop, 1) {
   open();
 }
 
@@ -292,7 +293,29 @@ void OriginRole::tidy() {
                          what_failed(more.error()));
                    else if (*more && !tidy_.running())  // a new version puts the rest off
                      tidy();
+                   else if (!*more)
+                     sync_tree();
                  });
+}
+
+// What the tree's writers left to the kernel is on disk then, and need not be read again after a
+// reboot. Not on the worker: a disk that is busy must not hold up a version.
+void OriginRole::sync_tree() {
+  worker_.submit(
+      [this] { return tree_->unsynced(); },
+      [this](base::Outcome<std::optional<tree::OriginTree::Unsynced>> found) {
+        if (!found || !*found || stopping_) return;
+        syncer_.submit(
+            [this, filesystem = std::make_shared<base::Fd>(std::move((*found)->filesystem)),
+             at = (*found)->at] {
+              if (::syncfs(filesystem->get()) != 0) base::throw_errno("syncing the tree");
+              return at;
+            },
+            [this](base::Outcome<timespec> at) {
+              if (at) return worker_.submit([this, at = *at] { tree_->synced(at); }, [](auto&&) {});
+              log_.warning("{}; after a reboot more is read again", what_failed(at.error()));
+            });
+      });
 }
 
 // ---- closing versions ----

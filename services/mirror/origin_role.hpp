@@ -73,6 +73,7 @@ class OriginRole final : public TreeRole {
   void failed(const std::string& doing, const std::exception_ptr& error);
   void reconcile();
   void tidy();
+  void sync_tree();
 
   TreeContext context_;
   base::Log log_;
@@ -108,6 +109,7 @@ class OriginRole final : public TreeRole {
   } metrics_;
   base::Timer quiet_, reconcile_, retry_, tidy_, root_check_;
   base::WorkerPool worker_;
+  base::WorkerPool syncer_;  // waits for disks
 };
 
 }  // namespace mirrorbus::mirror

@@ -3,6 +3,7 @@
 #include "proto/tree_update.hpp"
 #include "services/tree/changes.hpp"
 #include "services/tree/file_reader.hpp"
+#include "services/tree/fs_clock.hpp"
 #include "services/tree/garbage.hpp"
 #include "services/tree/hard_links.hpp"
 #include "services/tree/owner_names.hpp"
@@ -15,6 +16,7 @@
 #include <stdexcept>
 #include <unordered_set>
 
+#include <fcntl.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -49,7 +51,8 @@ OriginTree::OriginTree(OriginSettings settings)
       packs_(work_.subfolder("packs")),
       index_(index_file_, {.durable = settings_.durable}),
       store_(work_.subfolder("objects"), settings_.path, settings_.store),
-      scanner_(index_, store_, settings_.path, work_.fd(), settings_.scan) {}
+      scanner_(index_, store_, settings_.path, work_.fd(), settings_.scan),
+      disk_time_(index_, settings_.boot) {}
 
 OriginTree::~OriginTree() = default;
 
@@ -59,6 +62,7 @@ std::string OriginTree::pack_path(const Hash& pack) const {
 
 void OriginTree::take_report(const ScanReport& report) {
   root_ = report.root;
+  hashed_ |= report.files_hashed > 0;
   if (root_ != ScanReport::Root::Present) return;
   scanned_ = true;
   kept_ = report.kept;
@@ -73,9 +77,12 @@ ScanReport OriginTree::scan_all(bool careful, const WorkControl& control) {
   // A store that is new or of another kind holds nothing yet.
   const std::string kind(to_string(store_.kind()));
   const bool other_store = index_.setting(kStoreSetting) != kind;
+  scanner_.doubt(disk_time_.doubtful_since());
   ScanReport report = scanner_.all(careful || other_store, control);
-  if (other_store && report.root == ScanReport::Root::Present)
-    index_.set_setting(kStoreSetting, kind);
+  if (report.root == ScanReport::Root::Present) {
+    if (other_store) index_.set_setting(kStoreSetting, kind);
+    disk_time_.looked_at_all();
+  }
   take_report(report);
   return report;
 }
@@ -292,6 +299,18 @@ void OriginTree::retain(base::WallTime now) {
       std::filesystem::remove(file.path());
   }
 }
+
+std::optional<OriginTree::Unsynced> OriginTree::unsynced() {
+  if (!hashed_) return std::nullopt;
+  Unsynced found;
+  found.filesystem = base::Fd(::open(settings_.path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!found.filesystem) return std::nullopt;
+  found.at = FsClock(work_.fd()).tick();
+  hashed_ = false;
+  return found;
+}
+
+void OriginTree::synced(const timespec& at) { disk_time_.synced(at); }
 
 bool OriginTree::tidy() {
   if (store_.sweep(kSweepStep)) return true;

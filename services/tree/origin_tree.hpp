@@ -12,6 +12,7 @@
 #include "bus/base/clock.hpp"
 #include "proto/tree_update.hpp"
 #include "services/tree/content_store.hpp"
+#include "services/tree/disk_time.hpp"
 #include "services/tree/index.hpp"
 #include "services/tree/pack_writer.hpp"
 #include "services/tree/scan.hpp"
@@ -37,6 +38,7 @@ struct OriginSettings {
   base::Duration retain_time = std::chrono::hours(24 * 30);
   base::Duration gc_grace = std::chrono::hours(24);
   bool durable = true;
+  std::string boot;  // this boot's id; Staging::current_boot() if empty
 };
 
 class OriginTree {
@@ -106,6 +108,15 @@ class OriginTree {
   // is given back that replaced contents and the index no longer need. Whether more is left.
   bool tidy();
 
+  // What was hashed since the last sync of the tree's filesystem: sync `filesystem` (any thread; it
+  // takes as long as it takes), then call synced(at). Nothing if there is no need.
+  struct Unsynced {
+    base::Fd filesystem;
+    timespec at{};
+  };
+  std::optional<Unsynced> unsynced();
+  void synced(const timespec& at);
+
   std::string pack_path(const Hash& pack) const;
 
  private:
@@ -120,6 +131,8 @@ class OriginTree {
   Index index_;
   ContentStore store_;
   Scanner scanner_;
+  DiskTime disk_time_;
+  bool hashed_ = true;  // since the last sync, as far as is known
   bool scanned_ = false;
   ScanReport::Root root_ = ScanReport::Root::Present;
   std::uint64_t kept_ = 0;           // entries that stand as they were

@@ -18,7 +18,9 @@
 
 #include <chrono>
 #include <cstdint>
+#include <ctime>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -70,6 +72,8 @@ class Scanner {
   // Everything. `careful`: also hashes files that have links outside the tree and the store, which
   // somebody may write to by another name, and holds what the store does not have.
   ScanReport all(bool careful, const WorkControl& control = {});
+  // Files with a time not before this are read again by all(): what was written of them may be lost.
+  void doubt(std::optional<timespec> since) { doubt_ = since; }
   // These directories (and what is new in them); those in `trees` with everything below.
   ScanReport some(const std::vector<Bytes>& directories, const std::vector<Bytes>& trees,
                   const WorkControl& control = {});
@@ -81,6 +85,7 @@ class Scanner {
   std::string root_path_;
   int work_;
   ScanSettings settings_;
+  std::optional<timespec> doubt_;
 };
 
 }  // namespace mirrorbus::tree

@@ -1,4 +1,5 @@
 // The second half of a scan: hashing what differs, and writing rows.
+#include "services/tree/fs_clock.hpp"
 #include "services/tree/scan_run.hpp"
 
 #include <algorithm>
@@ -14,10 +15,6 @@ using Kind = ScanProblem::Kind;
 using State = HoldResult::State;
 
 namespace {
-
-bool before(const timespec& a, const timespec& b) {
-  return a.tv_sec != b.tv_sec ? a.tv_sec < b.tv_sec : a.tv_nsec < b.tv_nsec;
-}
 
 // Stamped while we were reading: a later change may carry the same stamp.
 bool within(const timespec& t, const timespec& first, const timespec& last) {

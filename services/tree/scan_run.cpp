@@ -1,6 +1,7 @@
 #include "services/tree/scan_run.hpp"
 
 #include "proto/limits.hpp"
+#include "services/tree/fs_clock.hpp"
 #include "services/tree/in_flight.hpp"
 
 #include <algorithm>
@@ -225,7 +226,10 @@ bool Scanner::Run::as_it_was(const Item& item, const Entry& entry, const EntrySt
   const bool same = old_device_ && stat.dev == *old_device_ ? stat.same_but_device(now)
                                                             : stat.same(now);
   if (!same || (stat.flags & (EntryStat::kUncertain | EntryStat::kUnreadable))) return false;
-  if (!careful_ || entry.type != EntryType::File) return true;
+  if (entry.type != EntryType::File) return true;
+  if (s_.doubt_ && !(before(item.st.st_mtim, *s_.doubt_) && before(item.st.st_ctim, *s_.doubt_)))
+    return false;
+  if (!careful_) return true;
   const std::uint64_t held = stat.flags & EntryStat::kHeld ? 1 : 0;
   const std::uint64_t others = item.st.st_nlink - held;
   if (others > 1 && index_.hard_links().paths_of({now.dev, now.ino}).size() < others) return false;

@@ -1,0 +1,329 @@
+#!/usr/bin/python3
+"""Workloads of real mirror networks, rsync beside each in the same run.
+
+  workload_bench.py --build BUILD [--only B2,B6] [--mirrors 1,8] [--entries N] [--first DIR --second DIR]
+                    [--packages FILE] [--work DIR] [--peers]
+
+  B1  a large Debian-shaped tree, nothing changes: what a poll costs, and what being told costs
+  B2  the same, 0.1 % of it new, 0.05 % gone, 30 files of metadata written anew
+  B3  --first becomes --second (kernel sources a few weeks apart)
+  B4  a file of package descriptions (--packages, else made), 150 of its paragraphs edited
+  B5  an image of 256 MB, 300 pieces of it written anew
+  B6  100,000 files of 200 bytes, first sync
+  B7  a file of 1.5 GB that does not compress, first sync
+  B8  a directory of 10,000 files gets another name
+  B9  chmod -R
+  B10 --entries entries, first sync (B1's)
+
+Each with so many mirrors, and as many rsync clients at once. Times of a change: `publish` is scan, pack and
+event; `visible` is from the event until the last mirror has committed. Bytes are those of the loopback
+interface, both ways, in a network of the bench's own. Pairs are interleaved by workload; deletions of
+large trees are left to the end, since ext4 is slow to make files for minutes after one.
+
+--peers: also what ostree, casync and zsync make of B3, B4 and B5, where they are installed.
+"""
+import argparse
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+
+from mirror_network import Network, alone_on_the_network, differences, loopback_bytes, run
+import peers
+
+SEED = 20261126
+
+
+def write(path, data):
+    with open(path, "wb") as file:
+        file.write(data)
+
+
+class Tree:
+    """A workload: make(path) fills the tree; change(path) is what happens to it, if anything does."""
+    name, what, first_sync = "", "", False
+
+    def __init__(self, options):
+        self.options, self.random = options, random.Random(SEED)
+
+    def make(self, path):
+        raise NotImplementedError
+
+    def change(self, path):
+        raise NotImplementedError
+
+
+class Archive(Tree):
+    """pool/<letter>/<source>/<files>, sizes lognormal but small enough to make a million of them."""
+    name, what = "B2", "0.1 % new, 0.05 % gone, 30 indexes"
+
+    def make(self, path):
+        made, self.files = 0, []
+        block = self.random.randbytes(1 << 16)
+        os.makedirs(f"{path}/dists")
+        for i in range(30):
+            write(f"{path}/dists/Packages-{i}", self.index(i, 0))
+        while made < self.options.entries:
+            source = f"{path}/pool/{made // 20000:03}/s{made}"
+            os.makedirs(source)
+            made += 1
+            for _ in range(self.random.randrange(2, 8)):
+                size = min(int(self.random.lognormvariate(5, 1.8)), 60000)
+                at = self.random.randrange(0, 4096)
+                name = f"{source}/p{made}_{size}.deb"
+                write(name, block[at:at + size] + str(made).encode())
+                self.files.append(name)
+                made += 1
+
+    def index(self, number, turn):
+        return b"".join(b"Package: p%d-%d\nVersion: 1.%d\nSize: %d\n\n" % (number, i, (i * 7 + turn) % 97 if i % 11 else turn, i * 31)
+                        for i in range(500))
+
+    def change(self, path):
+        for i, name in enumerate(self.random.sample(self.files, self.options.entries // 2000)):
+            os.unlink(name)
+        for i in range(self.options.entries // 1000):
+            write(f"{path}/pool/000/new{i}.deb", self.random.randbytes(self.random.randrange(100, 4000)))
+        for i in range(30):
+            write(f"{path}/dists/Packages-{i}.new", self.index(i, 1))
+            os.replace(f"{path}/dists/Packages-{i}.new", f"{path}/dists/Packages-{i}")
+
+
+class Kernel(Tree):
+    name, what = "B3", "kernel sources, a few weeks apart"
+
+    def make(self, path):
+        run("cp", "-a", self.options.first, path)
+
+    def change(self, path):
+        run("rsync", "-a", "--delete", self.options.second + "/", f"{path}/")
+
+
+class Packages(Tree):
+    name, what = "B4", "package descriptions, 150 paragraphs edited"
+
+    def make(self, path):
+        os.makedirs(path)
+        if self.options.packages:
+            shutil.copyfile(self.options.packages, f"{path}/Packages")
+            return
+        words = [f"word{i}" for i in range(3000)]
+        write(f"{path}/Packages", "".join(
+            f"Package: package-{i}\nVersion: {self.random.randrange(30)}.{self.random.randrange(99)}\n"
+            f"Depends: {', '.join(self.random.choices(words, k=8))}\nSHA256: {self.random.randbytes(32).hex()}\n"
+            f"Description: {' '.join(self.random.choices(words, k=40))}\n\n" for i in range(80000)).encode())
+
+    def change(self, path):
+        with open(f"{path}/Packages", "rb") as file:
+            parts = file.read().split(b"\n\n")
+        for i in self.random.sample(range(len(parts)), 150):
+            parts[i] = parts[i].replace(b"Version: ", b"Version: 1:") + b"\nEdited: yes"
+        for i in self.random.sample(range(len(parts)), 10):
+            parts[i] = b""
+        write(f"{path}/Packages.new", b"\n\n".join(parts))
+        os.replace(f"{path}/Packages.new", f"{path}/Packages")
+
+
+class Image(Tree):
+    name, what = "B5", "image of 256 MB, 300 pieces anew"
+    size = 256 << 20
+
+    def make(self, path):
+        os.makedirs(path)
+        block = self.random.randbytes(1 << 20)
+        with open(f"{path}/disk.img", "wb") as file:
+            for i in range(self.size >> 20):
+                file.write(block[i * 911:] + block[:i * 911] if i % 3 else bytes(1 << 20))
+
+    def change(self, path):
+        shutil.copyfile(f"{path}/disk.img", f"{path}/disk.new")
+        with open(f"{path}/disk.new", "r+b") as file:
+            for _ in range(300):
+                file.seek(self.random.randrange(self.size - 20000))
+                file.write(self.random.randbytes(self.random.randrange(100, 700)))
+        os.replace(f"{path}/disk.new", f"{path}/disk.img")
+
+
+class Small(Tree):
+    name, what, first_sync = "B6", "100,000 files of 200 bytes, first sync", True
+
+    def make(self, path):
+        for i in range(100_000):
+            if i % 500 == 0:
+                os.makedirs(f"{path}/d{i // 500:03}")
+            write(f"{path}/d{i // 500:03}/f{i}", self.random.randbytes(50) * 4)
+
+
+class Large(Tree):
+    name, what, first_sync = "B7", "one file of 1.5 GB, first sync", True
+
+    def make(self, path):
+        os.makedirs(path)
+        with open(f"{path}/large.iso", "wb") as file:
+            for _ in range(1536):
+                file.write(self.random.randbytes(1 << 20))
+
+
+class Renamed(Tree):
+    name, what = "B8", "directory of 10,000 files renamed"
+
+    def make(self, path):
+        os.makedirs(f"{path}/before")
+        for i in range(10_000):
+            write(f"{path}/before/f{i}", self.random.randbytes(self.random.randrange(100, 3000)))
+
+    def change(self, path):
+        os.rename(f"{path}/before", f"{path}/after")
+
+
+class Modes(Tree):
+    name, what = "B9", "chmod -R of the kernel's tree"
+
+    def make(self, path):
+        run("cp", "-a", self.options.first, path)
+
+    def change(self, path):
+        run("chmod", "-R", "g+w", path)
+
+
+class Row:
+    def __init__(self, name, what):
+        self.cells = [name, what]
+
+    def add(self, text):
+        self.cells.append(text)
+        return self
+
+    def print(self):
+        print("| " + " | ".join(self.cells) + " |", flush=True)
+
+
+def mb(count):
+    return f"{count / 1e6:.3f}" if count < 1e7 else f"{count / 1e6:.1f}"
+
+
+def measure(options, workload, mirrors):
+    network = Network(options.build, options.work)
+    try:
+        return run_workload(network, workload, mirrors)
+    finally:
+        network.close()
+
+
+def run_workload(network, workload, count):
+    work = network.work
+    origin = network.daemon("origin", "origin", "a")
+    mirrors = [network.daemon(f"m{i}", "mirror", f"m{i}") for i in range(count)]
+    for daemon in network.daemons:
+        daemon.write([origin])
+    workload.make(origin.path)
+    os.sync()
+    origin.start()
+    start = time.monotonic()
+    origin.until_it_answers().ask("wait", "bench", "--version", "1")
+    scanned = time.monotonic() - start
+    targets = [f"{work}/r{i}" for i in range(count)]
+    for target in targets:
+        os.mkdir(target)
+    server = network.rsync_server(origin.path)
+
+    theirs = server.clients(*targets)
+    os.sync()
+    before, cpu, start = loopback_bytes(), origin.cpu(), time.monotonic()
+    for mirror in mirrors:
+        mirror.start()
+    for mirror in mirrors:
+        mirror.until_it_answers().ask("wait", "bench", "--version", "1")
+    ours = time.monotonic() - start, loopback_bytes() - before, origin.cpu() - cpu
+    first = Row(workload.name + (f", {count} mirrors" if count > 1 else ""),
+                workload.what if workload.first_sync else f"{workload.what}: first sync")
+    report(first, None, ours, theirs, network)
+    first.add(f"scan {scanned:.1f} s").print()
+    if workload.first_sync:
+        check(origin, mirrors)
+        return
+    if isinstance(workload, Archive):
+        idle(network, origin, mirrors, server, targets)
+
+    workload.change(origin.path)
+    os.sync()
+    time.sleep(0.1)
+    before, cpu, start = loopback_bytes(), origin.cpu(), time.monotonic()
+    version = origin.ask("publish", "bench")
+    published, after_publish = time.monotonic() - start, origin.cpu()
+    for mirror in mirrors:
+        mirror.ask("wait", "bench", "--version", str(version))
+    done = time.monotonic() - start
+    ours = done, loopback_bytes() - before, origin.cpu() - after_publish
+    os.sync()
+    theirs = server.clients(*targets)
+    row = Row(workload.name + (f", {count} mirrors" if count > 1 else ""), workload.what)
+    report(row, published, ours, theirs, network)
+    row.add(f"making it {after_publish - cpu:.2f} s of CPU").print()
+    check(origin, mirrors)
+
+
+def report(row, published, ours, theirs, network):
+    visible = ours[0] - (published or 0)
+    row.add("" if published is None else f"{published:.2f} s ({published / theirs[0]:.2f} ×)")
+    row.add(f"{visible:.2f} s").add(f"{theirs[0]:.2f} s").add(f"{visible / theirs[0]:.2f} ×")
+    row.add(f"{mb(ours[1])} MB").add(f"{mb(theirs[1])} MB").add(f"1/{theirs[1] / max(ours[1], 1):.1f}")
+    row.add(f"{ours[2]:.2f} s").add(f"{theirs[2]:.2f} s")
+    row.add(f"{max(d.peak_mb() for d in network.daemons):.0f} MB")
+
+
+def check(origin, mirrors):
+    for mirror in mirrors[:2]:
+        if found := differences(origin.path, mirror.path):
+            raise RuntimeError(f"{mirror.name} differs:\n{found[:2000]}")
+
+
+def idle(network, origin, mirrors, server, targets):
+    """B1: what it costs that nothing happens, a minute of it, and what one poll of each client costs."""
+    seconds = 60
+    before, cpu = loopback_bytes(), origin.cpu()
+    own = sum(m.cpu() for m in mirrors)
+    time.sleep(seconds)
+    told = loopback_bytes() - before
+    start = time.monotonic()
+    version = origin.ask("publish", "bench")
+    looked = time.monotonic() - start
+    assert version == 1
+    polls = server.clients(*targets)
+    Row("B1", f"nothing changes, {len(mirrors)} of them").add(f"told: {mb(told)} MB and {origin.cpu() - cpu:.2f} s of "
+        f"the origin's CPU, {(sum(m.cpu() for m in mirrors) - own) / len(mirrors):.2f} s of a mirror's, in {seconds} s").add(
+        f"one poll of each: {mb(polls[1])} MB, {polls[2]:.2f} s of the server's CPU, {polls[0]:.2f} s").add(
+        f"`publish` of nothing {looked:.2f} s").print()
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Workloads of mirror networks, rsync beside each.")
+    parser.add_argument("--build", required=True)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--mirrors", default="1")
+    parser.add_argument("--entries", type=int, default=20_000)
+    parser.add_argument("--first")
+    parser.add_argument("--second")
+    parser.add_argument("--packages")
+    parser.add_argument("--work", default="/var/tmp")
+    parser.add_argument("--peers", action="store_true")
+    options = parser.parse_args()
+    alone_on_the_network()
+    wanted = options.only.split(",") if options.only else []
+    print("| workload | what | publish (of rsync's time) | visible | rsync | ratio | bytes | rsync's bytes | ratio | "
+          "origin's CPU | rsync server's CPU | peak memory | |\n" + "|---" * 13 + "|")
+    for kind in [Archive, Kernel, Packages, Image, Small, Large, Renamed, Modes]:
+        if wanted and kind.name not in wanted:
+            continue
+        if kind in (Kernel, Modes) and not options.first:
+            continue
+        for count in options.mirrors.split(","):
+            measure(options, kind(options), int(count))
+        if options.peers and kind in (Kernel, Packages, Image):
+            peers.compare(kind(options), options.work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
