@@ -15,6 +15,7 @@ constexpr base::Duration kRetry = 1s;
 constexpr base::Duration kReopen = 60s;
 // First the mirrors get what was published.
 constexpr base::Duration kTidyAfter = 5s;
+constexpr base::Duration kHearTogether = 100ms;
 // A root that is mounted over, unmounted or put in another's place tells nobody.
 constexpr base::Duration kRootCheck = 5s;
 constexpr std::size_t kChangesPage = 1000;
@@ -127,6 +128,7 @@ OriginRole::OriginRole(const TreeContext& context, const TreeSettings& settings,
       retry_(context.loop),
       tidy_(context.loop),
       root_check_(context.loop),
+      hear_(context.loop),
       worker_(context.loop, 1),
       syncer_(context.loop, 1) {
   open();
@@ -206,7 +208,7 @@ void OriginRole::watch(tree::Watching found) {
                  "changes there is found by bus-mirror publish and every reconcile only",
                  watch_->unwatched());
   watch_ready_ =
-      std::make_unique<base::FdWatch>(context_.loop, watch_->fd(), [this](bool, bool) { hear(); });
+      std::make_unique<base::FdWatch>(context_.loop, watch_->fd(), [this](bool, bool) { heard(); });
   watch_ready_->want(true, false);
 }
 
@@ -243,8 +245,16 @@ void OriginRole::check_root() {
       });
 }
 
+// Not at once: what comes in the next moment costs little more than the first of it.
+void OriginRole::heard() {
+  watch_ready_->want(false, false);
+  hear_.start(std::min(kHearTogether, settings_.settle), [this] { hear(); });
+}
+
 void OriginRole::hear() {
+  if (!watch_) return;
   tree::Dirty more = watch_->drain();
+  watch_ready_->want(true, false);
   if (!more.any()) return;
   merge(dirty_, std::move(more));
   // A tree that changes for long must not grow a list of the same names.

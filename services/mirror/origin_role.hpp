@@ -59,6 +59,7 @@ class OriginRole final : public TreeRole {
   void open();
   void opened(Opened found);
   void watch(tree::Watching found);
+  void heard();
   void hear();
   void check_root();
   void changed();
@@ -107,7 +108,7 @@ class OriginRole final : public TreeRole {
     base::Counter& hashed_bytes;
     base::Gauge& problems;
   } metrics_;
-  base::Timer quiet_, reconcile_, retry_, tidy_, root_check_;
+  base::Timer quiet_, reconcile_, retry_, tidy_, root_check_, hear_;
   base::WorkerPool worker_;
   base::WorkerPool syncer_;  // waits for disks
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <set>
 
 #include <fcntl.h>
 #include <linux/limits.h>
@@ -16,6 +17,9 @@ namespace {
 // Closing counts too: what was written through a mapping is told of by nothing else.
 constexpr std::uint64_t kMask = FAN_CREATE | FAN_DELETE | FAN_MOVED_FROM | FAN_MOVED_TO |
                                 FAN_MODIFY | FAN_CLOSE_WRITE | FAN_ATTRIB | FAN_ONDIR;
+
+// Directories whose places are remembered, whether they are of the tree or not.
+constexpr std::size_t kPlaces = 32'768;
 
 // The path that an open directory has now, as this process sees it.
 std::string path_of(int fd) {
@@ -34,22 +38,10 @@ std::string_view directory_name(std::string_view path) {
 
 }  // namespace
 
-// Where a directory is now.
-struct FanotifyWatch::Place {
-  enum class Where {
-    Inside,     // `path` below the root; "" is the root itself
-    Above,      // the root is in it
-    Elsewhere,  // or gone, or skipped
-  };
-  Where where = Where::Elsewhere;
-  proto::Bytes path;
-};
-
-// One drain(): where a directory is is asked once, and forgotten after it.
+// One drain().
 struct FanotifyWatch::Round {
   base::Fd root;
   std::string root_path;
-  std::map<proto::Bytes, Place> places;  // by handle
   std::set<proto::Bytes> directories, trees;
   bool all = false;
 };
@@ -108,11 +100,12 @@ Dirty FanotifyWatch::drain() {
   return dirty;
 }
 
-void FanotifyWatch::take(const char* event, std::size_t size, Round& round) const {
+void FanotifyWatch::take(const char* event, std::size_t size, Round& round) {
   fanotify_event_metadata head;
   std::memcpy(&head, event, sizeof head);
   const bool directory = head.mask & FAN_ONDIR;
   const bool appeared = head.mask & (FAN_CREATE | FAN_MOVED_TO);
+  if (directory && (head.mask & (FAN_MOVED_FROM | FAN_MOVED_TO))) places_.clear();
   for (std::size_t at = head.metadata_len; at + sizeof(fanotify_event_info_fid) <= size;) {
     fanotify_event_info_fid info;
     std::memcpy(&info, event + at, sizeof info);
@@ -137,7 +130,7 @@ void FanotifyWatch::take(const char* event, std::size_t size, Round& round) cons
 }
 
 void FanotifyWatch::changed(Round& round, proto::ByteView handle, std::string_view name,
-                            bool directory, bool appeared) const {
+                            bool directory, bool appeared) {
   const Place& at = place(round, handle);
   if (at.where == Place::Where::Above && base_name(round.root_path) == name) round.all = true;
   if (at.where != Place::Where::Inside) return;
@@ -154,10 +147,11 @@ void FanotifyWatch::changed(Round& round, proto::ByteView handle, std::string_vi
   }
 }
 
-const FanotifyWatch::Place& FanotifyWatch::place(Round& round, proto::ByteView handle) const {
-  const auto known = round.places.find(proto::Bytes(handle));
-  if (known != round.places.end()) return known->second;
-  return round.places.emplace(handle, find(round, handle)).first->second;
+const FanotifyWatch::Place& FanotifyWatch::place(const Round& round, proto::ByteView handle) {
+  const auto known = places_.find(proto::Bytes(handle));
+  if (known != places_.end()) return known->second;
+  if (places_.size() >= kPlaces) places_.clear();
+  return places_.emplace(handle, find(round, handle)).first->second;
 }
 
 FanotifyWatch::Place FanotifyWatch::find(const Round& round, proto::ByteView handle) const {
