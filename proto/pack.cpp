@@ -2,6 +2,7 @@
 
 #include "proto/limits.hpp"
 #include "proto/value.hpp"
+#include "proto/xattr_set.hpp"
 
 #include <algorithm>
 #include <cassert>
@@ -10,6 +11,7 @@ namespace mirrorbus::proto {
 namespace {
 
 constexpr ByteView kMagic("mirrorbus pack 1");
+constexpr std::string_view kXattrsKey = "xattrs";
 static_assert(kMagic.size() == 16);
 
 void put_path(Writer& w, ByteView path) { w.varint(path.size()).raw(path); }
@@ -212,7 +214,7 @@ Decoded<PackIndex> decode_pack_index(ByteView bytes) {
   get_copies(r, index);
   get_groups(r, index);
   const std::uint64_t extensions = r.varint();
-  if (extensions > kMaxVersionExtensions) r.fail(Reject::TooLarge);
+  if (extensions > kMaxPackExtensions) r.fail(Reject::TooLarge);
   index.extensions = r.raw(extensions);
   r.expect_end();
   if (r.failure()) return refuse(*r.failure());
@@ -224,6 +226,31 @@ Decoded<PackIndex> decode_pack_index(ByteView bytes) {
     if (map->as_map()->empty()) return refuse(Reject::NotCanonical);
   }
   return index;
+}
+
+Bytes xattr_extension(const std::vector<Bytes>& sets) {
+  if (sets.empty()) return {};
+  Array array;
+  for (const Bytes& set : sets) array.push_back(Binary{set});
+  return pack(Map{{std::string(kXattrsKey), std::move(array)}});
+}
+
+Decoded<std::vector<Bytes>> xattr_sets_of(const PackIndex& index) {
+  std::vector<Bytes> sets;
+  if (index.extensions.empty()) return sets;
+  const auto map = unpack(index.extensions);
+  if (!map) return refuse(map.error());
+  const Value* value = map->find(kXattrsKey);
+  if (!value) return sets;
+  const Array* array = value->as_array();
+  if (!array) return refuse(Reject::WrongType);
+  for (const Value& each : *array) {
+    const Bytes* bytes = each.as_binary();
+    if (!bytes) return refuse(Reject::WrongType);
+    if (const auto set = decode_xattr_set(*bytes); !set) return refuse(set.error());
+    sets.push_back(*bytes);
+  }
+  return sets;
 }
 
 void NodeRecordWriter::add(ByteView path, ByteView node) {

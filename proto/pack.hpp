@@ -27,6 +27,7 @@ Decoded<PackHeader> decode_pack_header(ByteView bytes);
 // What a frame is compressed against and what it holds must together stay below this.
 inline constexpr std::uint64_t kMaxPackSpan = 128 * 1024 * 1024;
 inline constexpr std::uint64_t kMaxPackIndexSize = 16 * 1024 * 1024;
+inline constexpr std::size_t kMaxPackExtensions = 512 * 1024;
 
 // The new directory `to`, with everything below it, equals the base tree's directory `from`.
 struct PackMove {
@@ -82,7 +83,7 @@ struct PackIndex {
   std::uint64_t targets = 0;
   std::vector<PackCopy> copies;  // growing
   std::vector<ContentGroup> groups;
-  Bytes extensions;  // empty, or a msgpack map; reserved
+  Bytes extensions;  // empty, or a msgpack map: see xattr_sets_of()
   bool operator==(const PackIndex&) const = default;
 
   // Bytes of all frames after the index: tables, nodes, groups, in this order.
@@ -90,6 +91,12 @@ struct PackIndex {
 };
 Bytes encode_pack_index(const PackIndex& index);
 Decoded<PackIndex> decode_pack_index(ByteView bytes);
+
+// Encoded sets of extended attributes (xattr_set.md) that a pack brings along, as its extensions;
+// together they must stay some bytes below kMaxPackExtensions.
+Bytes xattr_extension(const std::vector<Bytes>& sets);
+// Each decodes.
+Decoded<std::vector<Bytes>> xattr_sets_of(const PackIndex& index);
 
 // Node frames hold records of path and node (without child ids); so does what they are compressed
 // against, for the base's directories.

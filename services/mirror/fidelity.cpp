@@ -41,7 +41,8 @@ proto::Fidelity signed_fidelity(const tree::Fidelity& fidelity, const TreeSettin
   proto::Fidelity out;
   out.full = fidelity.full();
   out.owner = to_string(owner_mode(settings.owner));
-  out.xattrs = "none";
+  out.xattrs =
+      to_string(tree::xattr_mode(settings.xattrs).value_or(tree::default_xattr_mode()));
   out.devices = fidelity.devices == 0;
   out.owners_left_out = fidelity.owners;
   out.xattrs_left_out = fidelity.xattrs;

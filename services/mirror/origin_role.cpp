@@ -30,6 +30,7 @@ tree::OriginSettings engine_settings(const TreeSettings& settings, const std::st
   engine.scan.filter = tree::PathFilter(settings.exclude, settings.include);
   engine.scan.one_file_system = settings.one_file_system;
   engine.scan.settle = settings.settle;
+  engine.scan.xattrs = tree::xattr_mode(settings.xattrs).value_or(tree::default_xattr_mode());
   engine.hold_on_unreadable = settings.hold_on_unreadable;
   engine.retain_versions = settings.retain_versions;
   engine.retain_time = settings.retain_time;

@@ -53,8 +53,7 @@ TreeSettings read_one(const base::ConfigTable& table) {
   tree.adopt = table.boolean("adopt", false);
   tree.owner = table.choice("owner", {"", "numeric", "name", "none"}, "");
   if (table.has("devices")) tree.devices = table.boolean("devices", false);
-  if (table.choice("xattrs", {"all", "user", "none"}, "none") != "none")
-    table.fail("xattrs", "extended attributes are not built yet; use \"none\"");
+  tree.xattrs = table.choice("xattrs", {"", "all", "user", "none"}, "");
   tree.source = table.texts("source");
   for (const std::string& url : tree.source)
     if (!url.starts_with("http://") && !url.starts_with("https://"))

@@ -18,6 +18,7 @@ struct TreeSettings {
   std::string path;
   Role role = Role::Mirror;
   std::string work;  // empty: beside the tree
+  std::string xattrs;  // "all" | "user" | "none"; empty: all as root, else user
 
   // origin
   bool publish_auto = true;

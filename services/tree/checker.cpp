@@ -21,6 +21,7 @@ using proto::Node;
 namespace {
 
 constexpr std::size_t kDepth = 64;  // directories being looked at
+const std::string kOtherMetadata = "has another owner, mode, time or extended attributes";
 
 timespec ctime_of(const EntryStat& stat) {
   return {static_cast<time_t>(stat.ctime_s), static_cast<long>(stat.ctime_ns)};
@@ -55,9 +56,8 @@ void Checker::run(const RowSink& row) {
   }
   pipeline.finish();
   auto st = p_.ops.look(p_.root.fd(), {});
-  bool again = false;
-  if (!st || !check_metadata(p_.root.fd(), {}, p_.plan.dirs.front().entry, *st, again, limits_))
-    mismatch({}, "has another owner, mode or time");
+  if (!st || !check_metadata(p_.root.fd(), {}, p_.plan.dirs.front().entry, *st, root_flags_))
+    mismatch({}, kOtherMetadata);
 }
 
 Checker::Unit Checker::prepare(std::uint32_t dir) {
@@ -67,9 +67,11 @@ Checker::Unit Checker::prepare(std::uint32_t dir) {
   unit.row = {each.path, each.id, p_.nodes.encoded(each.id), {}};
   if (each.exists) unit.old = p_.live.again(each.path);
   if (p_.live.differs(each.path)) {
-    if (const auto row = p_.committed(each.path)) count_all(row->node, left_out_before_);
+    if (const auto row = p_.committed(each.path)) count_all(*row, left_out_before_);
   } else if (unit.old) {
-    for (const Entry& entry : unit.old->node.entries) p_.policy.count(entry, left_out_before_);
+    const OldDirectory& old = *unit.old;
+    for (std::size_t at = 0; at < old.node.entries.size(); ++at)
+      p_.policy.count(old.node.entries[at], old.stats[at], left_out_before_);
   }
   return unit;
 }
@@ -92,7 +94,6 @@ void Checker::examine(Unit& unit, RootDir& root) const {
   std::size_t was = 0;
   const std::size_t was_size = unit.old ? unit.old->node.entries.size() : 0;
   for (std::uint32_t at = 0; reader.next(entry); ++at) {
-    p_.policy.count(entry, unit.left_out);
     while (was < was_size && unit.old->node.entries[was].name < entry.name) ++was;
     const bool had = was < was_size && unit.old->node.entries[was].name == entry.name;
     const EntryStat* before = had ? &unit.old->stats[was] : nullptr;
@@ -104,6 +105,7 @@ void Checker::examine(Unit& unit, RootDir& root) const {
     } else {
       unit.row.stats.push_back(before && p_.policy.wanted(entry) ? *before : EntryStat{});
     }
+    p_.policy.count(entry, unit.row.stats.back(), unit.left_out);
   }
 }
 
@@ -112,19 +114,17 @@ void Checker::collect(Unit& unit, const RowSink& row) {
   for (Mismatch& each : unit.mismatches) mismatch(std::move(each.path), std::move(each.what));
   for (const auto& [member, ino] : unit.members) check_group(member, ino);
   for (const std::uint64_t ino : unit.linked) linked_.emplace(ino, 0);
-  left_out_.owners += unit.left_out.owners;
-  left_out_.devices += unit.left_out.devices;
-  left_out_.xattrs += unit.left_out.xattrs;
-  limits_ += unit.limits;
+  left_out_ += unit.left_out;
   row(p_.plan.dirs[unit.dir], std::move(unit.row));
   progress_.files += unit.files;
   p_.control.report(progress_);
 }
 
-void Checker::count_all(proto::ByteView node, Fidelity& into) const {
-  proto::NodeReader reader(node);
+void Checker::count_all(const DirectoryRow& row, Fidelity& into) const {
+  proto::NodeReader reader(row.node);
   Entry entry;
-  while (reader.next(entry)) p_.policy.count(entry, into);
+  for (std::size_t at = 0; reader.next(entry) && at < row.stats.size(); ++at)
+    p_.policy.count(entry, row.stats[at], into);
 }
 
 EntryStat Checker::check_entry(Unit& unit, std::uint32_t at, int fd, const Entry& entry,
@@ -133,7 +133,7 @@ EntryStat Checker::check_entry(Unit& unit, std::uint32_t at, int fd, const Entry
   if (std::ranges::binary_search(missing_, place)) return {};
   std::optional<struct stat> st;
   std::string wrong;
-  bool again = false;
+  std::uint32_t flags = 0;
   try {
     st = p_.ops.look(fd, entry.name);
     if (!st)
@@ -142,8 +142,8 @@ EntryStat Checker::check_entry(Unit& unit, std::uint32_t at, int fd, const Entry
       wrong = "had been changed by somebody else";
     else
       wrong = wrong_with(fd, entry, *st, was);
-    if (wrong.empty() && !check_metadata(fd, entry.name, entry, *st, again, unit.limits))
-      wrong = "has another owner, mode or time";
+    if (wrong.empty() && !check_metadata(fd, entry.name, entry, *st, flags))
+      wrong = kOtherMetadata;
   } catch (const std::system_error& error) {
     wrong = error.what();
   }
@@ -153,7 +153,7 @@ EntryStat Checker::check_entry(Unit& unit, std::uint32_t at, int fd, const Entry
   }
   note_links(unit, at, *st);
   EntryStat stat = EntryStat::of(*st);
-  if (again) stat.flags |= EntryStat::kUncertain;  // within the clock's present tick
+  stat.flags |= flags;
   return stat;
 }
 
@@ -189,10 +189,18 @@ std::string Checker::wrong_with(int fd, const Entry& entry, struct stat& st,
 // False if it is not right and cannot be made right; what cannot be made right because of the
 // filesystem's or the user's limits counts as such.
 bool Checker::check_metadata(int fd, const Bytes& name, const Entry& entry, struct stat& st,
-                             bool& again, std::uint64_t& limits) const {
-  if (p_.policy.matches(st, entry)) return true;
-  p_.policy.bring(p_.ops, fd, name, st, entry);
-  again = true;
+                             std::uint32_t& flags) const {
+  using Match = MetadataPolicy::XattrMatch;
+  Match xattrs = p_.policy.match_xattrs(fd, name, entry);
+  if (xattrs == Match::Short) flags |= EntryStat::kXattrsShort;
+  if (xattrs != Match::Differ && p_.policy.matches(st, entry)) return true;
+  const bool all_set = p_.policy.bring(p_.ops, fd, name, st, entry);
+  flags |= EntryStat::kUncertain;  // within the clock's present tick
+  if (xattrs == Match::Differ) {
+    xattrs = p_.policy.match_xattrs(fd, name, entry);
+    if (xattrs == Match::Differ && all_set) return false;
+    if (xattrs != Match::Equal) flags |= EntryStat::kXattrsShort;
+  }
   const auto now = p_.ops.look(fd, name);
   if (!now) return false;
   st = *now;
@@ -204,7 +212,7 @@ bool Checker::check_metadata(int fd, const Bytes& name, const Entry& entry, stru
   struct stat masked = st;
   if (::geteuid() != 0) masked.st_mode &= ~static_cast<mode_t>(S_ISUID | S_ISGID | S_ISVTX);
   if (!p_.policy.matches(masked, possible)) return false;
-  ++limits;
+  flags |= EntryStat::kLimited;
   return true;
 }
 

@@ -50,8 +50,8 @@ class Checker {
 
   const std::vector<Mismatch>& mismatches() const { return mismatches_; }  // the first ones
   std::uint64_t mismatch_count() const { return mismatch_count_; }
-  // Entries whose times or mode bits this filesystem or user cannot set.
-  std::uint64_t limits() const { return limits_; }
+  // The root's own flags: what it has not of what is signed.
+  std::uint32_t root_flags() const { return root_flags_; }
   // What the policy leaves out of the directories gone through: as they are, and as they were.
   const Fidelity& left_out() const { return left_out_; }
   const Fidelity& left_out_before() const { return left_out_before_; }
@@ -69,7 +69,6 @@ class Checker {
     std::vector<std::pair<Plan::Member, std::uint64_t>> members;  // and their inode numbers
     std::vector<std::uint64_t> linked;                            // of files in no group
     Fidelity left_out;
-    std::uint64_t limits = 0;
     std::uint64_t files = 0;
   };
   Unit prepare(std::uint32_t dir);
@@ -81,10 +80,10 @@ class Checker {
   std::string wrong_with(int fd, const proto::Entry& entry, struct stat& st,
                          const EntryStat* was) const;
   bool check_metadata(int fd, const proto::Bytes& name, const proto::Entry& entry,
-                      struct stat& st, bool& again, std::uint64_t& limits) const;
+                      struct stat& st, std::uint32_t& flags) const;
   void note_links(Unit& unit, std::uint32_t at, const struct stat& st) const;
   void check_group(const Plan::Member& member, std::uint64_t ino);
-  void count_all(proto::ByteView node, Fidelity& into) const;
+  void count_all(const DirectoryRow& row, Fidelity& into) const;
   void mismatch(proto::Bytes path, std::string what);
 
   Parts p_;
@@ -95,7 +94,7 @@ class Checker {
   std::unordered_map<std::uint64_t, std::uint32_t> linked_;  // inodes of single files, times met
   std::vector<Mismatch> mismatches_;
   std::uint64_t mismatch_count_ = 0;
-  std::uint64_t limits_ = 0;
+  std::uint32_t root_flags_ = 0;
   Fidelity left_out_, left_out_before_;
   Progress progress_;
 };

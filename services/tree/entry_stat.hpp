@@ -18,6 +18,12 @@ struct EntryStat {
   static constexpr std::uint32_t kHeld = 2;
   // Reading it failed at the last look; the node says what was known before.
   static constexpr std::uint32_t kUnreadable = 4;
+  // Its extended attributes were read too soon after a change: read them again.
+  static constexpr std::uint32_t kXattrsAgain = 8;
+  // On a mirror: has not all of the signed attributes, or not the signed times or mode, because
+  // this policy, user or filesystem does not allow it.
+  static constexpr std::uint32_t kXattrsShort = 16;
+  static constexpr std::uint32_t kLimited = 32;
 
   std::uint64_t dev = 0;
   std::uint64_t ino = 0;

@@ -7,6 +7,7 @@
 #include "services/tree/index_seal.hpp"
 #include "services/tree/index_totals.hpp"
 #include "services/tree/index_versions.hpp"
+#include "services/tree/index_xattrs.hpp"
 
 #include <cassert>
 
@@ -21,6 +22,7 @@ struct Index::Impl {
   IndexVersions versions{db};
   HardLinks links{db};
   Garbage garbage{db};
+  IndexXattrs xattrs{db};
 
   Tally pending_tally() const;
   void commit_row(const PendingRow& pending, std::uint64_t newest, Tally& tally);
@@ -88,6 +90,8 @@ void Index::set_setting(std::string_view key, ByteView value) { impl_->db.set(ke
 HardLinks& Index::hard_links() { return impl_->links; }
 const HardLinks& Index::hard_links() const { return impl_->links; }
 Garbage& Index::garbage() { return impl_->garbage; }
+IndexXattrs& Index::xattr_sets() { return impl_->xattrs; }
+const IndexXattrs& Index::xattr_sets() const { return impl_->xattrs; }
 void Index::shrink() { impl_->db.shrink(); }
 
 // ---- the committed tree ----
@@ -204,7 +208,28 @@ void Index::forget_versions_below(std::uint64_t number) {
 
 std::optional<Bytes> Index::blob(const Hash& id) const {
   if (auto node = impl_->rows.node(id)) return node;
-  return impl_->versions.kept(id);
+  if (auto kept = impl_->versions.kept(id)) return kept;
+  return impl_->xattrs.find(id);
+}
+
+void Index::forget_unused_xattr_sets() {
+  if (impl_->xattrs.count() == 0) return;
+  std::unordered_set<Hash> used;
+  const auto use = [&used](const proto::Entry& entry) {
+    if (entry.xattrs) used.insert(*entry.xattrs);
+  };
+  impl_->garbage.each_retained_node([&](ByteView node) {
+    proto::NodeReader reader(node);
+    proto::Entry entry;
+    while (reader.next(entry)) use(entry);
+  });
+  if (const auto root = impl_->rows.root()) use(root->entry);
+  if (const auto root = impl_->rows.pending_root()) use(root->entry);
+  for (const std::uint64_t number : impl_->versions.numbers())
+    if (const auto version = impl_->versions.get(number)) use(version->root.entry);
+  Batch batch(*this);
+  impl_->xattrs.keep_only(used);
+  batch.commit();
 }
 
 }  // namespace mirrorbus::tree

@@ -29,6 +29,7 @@ using proto::Hash;
 
 class Garbage;
 class HardLinks;
+class IndexXattrs;
 
 // Stands in a pending node for a child's id that is not known before seal_pending().
 inline const Hash kUnsealedId = Hash::from_bytes(Bytes(Hash::kSize, '\xff'));
@@ -98,6 +99,10 @@ class Index {
   HardLinks& hard_links();
   const HardLinks& hard_links() const;
   Garbage& garbage();
+  IndexXattrs& xattr_sets();
+  const IndexXattrs& xattr_sets() const;
+  // Forgets sets that no node retained or pending names. Goes through all of them.
+  void forget_unused_xattr_sets();
 
   // ---- the committed tree
   std::optional<DirectoryRow> directory(ByteView path) const;
@@ -160,7 +165,8 @@ class Index {
   void mark_announced(std::uint64_t number, ByteView sealed);
   // Forgets versions below `number` (never the newest) and what only they needed.
   void forget_versions_below(std::uint64_t number);
-  // A node, links or owners table, or tree root (by tree hash) of any version retained.
+  // A node, links or owners table, tree root (by tree hash), or set of extended attributes of any
+  // version retained.
   std::optional<Bytes> blob(const Hash& id) const;
 
   // Gives back to the filesystem what large changes have left unused.

@@ -78,6 +78,13 @@ std::optional<OldDirectory> LiveTree::again(ByteView path) const {
   return decode(*row);
 }
 
+std::optional<Hash> LiveTree::name_root_xattrs(const Entry& target) const {
+  const auto known = index_.root();
+  const bool some_missing = known && known->stat.flags & EntryStat::kXattrsShort;
+  return policy_.name_xattrs(root_.fd(), {}, {&target, known ? &known->entry : nullptr},
+                             some_missing);
+}
+
 bool LiveTree::uncertain(ByteView path) {
   return trust_ != Trust::Index || (!uncertain_.empty() && uncertain_.contains(Bytes(path)));
 }
@@ -172,6 +179,12 @@ bool LiveTree::content_is(int dir, const Entry& entry) {
 // with a stat of no inode.
 void LiveTree::observe_entry(const Bytes& path, int dir, const Entry* known, const EntryStat& stat,
                              const Entry* target, Entry& entry, EntryStat& now) {
+  if (policy_.xattrs()) {
+    // Where this user or filesystem cannot have all of them, those that are there must be right.
+    const bool some_missing = stat.flags & EntryStat::kXattrsShort;
+    entry.xattrs = policy_.name_xattrs(dir, entry.name, {target, known}, some_missing);
+    if (some_missing) now.flags |= EntryStat::kXattrsShort;
+  }
   if (entry.type == EntryType::Directory) {
     entry.content = known && known->type == EntryType::Directory ? known->content : unknown_hash();
     look_into(path);
@@ -189,7 +202,6 @@ void LiveTree::observe_entry(const Bytes& path, int dir, const Entry* known, con
                                 trust_ == Trust::Nothing;
   if (metadata_was_set || (as_target && trust_ == Trust::OwnWrites)) {
     entry.content = target->content;
-    entry.xattrs = target->xattrs;
     return;
   }
   if (may_be_target || trust_ == Trust::Contents || trust_ == Trust::Hashes) {

@@ -65,6 +65,10 @@ class LiveTree : public OldTree {
   bool uncertain(proto::ByteView path) override;
   void find_contents(const std::unordered_set<proto::Hash>& wanted, const Found& found) override;
 
+  // The root's extended attributes as they are, named as a node would: see
+  // MetadataPolicy::name_xattrs().
+  std::optional<Hash> name_root_xattrs(const proto::Entry& target) const;
+
   // What directory() answered, or what the index says where it was not asked.
   std::optional<OldDirectory> again(proto::ByteView path) const;
   // It is not as the index says.

@@ -1,6 +1,8 @@
 #include "services/tree/metadata_policy.hpp"
 
+#include <algorithm>
 #include <cerrno>
+#include <stdexcept>
 #include <vector>
 
 #include <grp.h>
@@ -37,8 +39,24 @@ bool MetadataPolicy::Settings::default_devices() {
   return ::geteuid() == 0;
 }
 
-MetadataPolicy::MetadataPolicy(Settings settings, const proto::OwnersTable& owners)
-    : settings_(std::move(settings)) {
+Fidelity& Fidelity::operator+=(const Fidelity& other) {
+  owners += other.owners;
+  devices += other.devices;
+  xattrs += other.xattrs;
+  limits += other.limits;
+  return *this;
+}
+
+Fidelity& Fidelity::operator-=(const Fidelity& other) {
+  owners -= other.owners;
+  devices -= other.devices;
+  xattrs -= other.xattrs;
+  limits -= other.limits;
+  return *this;
+}
+
+MetadataPolicy::MetadataPolicy(Settings settings, const proto::OwnersTable& owners, XattrSets* sets)
+    : settings_(std::move(settings)), sets_(sets) {
   if (settings_.owner != OwnerMode::Name) return;
   std::vector<char> room(4096);
   for (const auto& [id, name] : owners.users) {
@@ -82,28 +100,103 @@ bool MetadataPolicy::matches(const struct stat& st, const Entry& entry) const {
 
 bool MetadataPolicy::same_metadata(const Entry& a, const Entry& b) const {
   return a.mode == b.mode && a.mtime_s == b.mtime_s && a.mtime_ns == b.mtime_ns &&
-         a.xattrs == b.xattrs &&
+         (!xattrs() || a.xattrs == b.xattrs) &&
          (settings_.owner == OwnerMode::None || (a.uid == b.uid && a.gid == b.gid));
 }
 
-void MetadataPolicy::bring(const EntryOps& ops, int dir, const Bytes& name, const struct stat& now,
+bool MetadataPolicy::bring(const EntryOps& ops, int dir, const Bytes& name, const struct stat& now,
                            const Entry& entry) const {
   const bool owner = !owner_matches(now, entry);
   if (owner) ops.set_owner(dir, name, uid(entry.uid), gid(entry.gid));
-  if (!S_ISLNK(now.st_mode) && (owner || (now.st_mode & 07777) != entry.mode))
-    ops.set_mode(dir, name, entry.mode);
-  if (entry.xattrs && settings_.set_xattrs) settings_.set_xattrs(dir, name, *entry.xattrs);
+  bool mode = owner || (now.st_mode & 07777) != entry.mode;
+
+  proto::XattrSet have, want;
+  bool attributes = false, all_set = true;
+  if (xattrs()) {
+    want = wanted_xattrs(entry);
+    const auto read = read_xattrs(dir, name, settings_.xattrs);
+    // What cannot be read may be set all the same: a plain user's file without the right to read.
+    if (read) have = *read;
+    attributes = !read || have != want;
+    constexpr mode_t kOpen = S_IRUSR | S_IWUSR;
+    const bool closed = ::geteuid() != 0 && (now.st_mode & kOpen) != kOpen;
+    if (attributes && closed && !S_ISLNK(now.st_mode)) {
+      ops.set_mode(dir, name, (now.st_mode & 07777) | kOpen);
+      mode = true;
+      if (const auto again = read_xattrs(dir, name, settings_.xattrs)) have = *again;
+    }
+    if (attributes) all_set = change_xattrs(ops, dir, name, XattrPart::Plain, have, want);
+  }
+  if (!S_ISLNK(now.st_mode) && mode) ops.set_mode(dir, name, entry.mode);
+  if (attributes) {
+    // As chmod has left them.
+    const auto again = read_xattrs(dir, name, settings_.xattrs);
+    if (again) have = *again;
+    all_set = change_xattrs(ops, dir, name, XattrPart::Acls, have, want) && all_set;
+  } else if (mode && !want.empty()) {
+    const auto again = read_xattrs(dir, name, settings_.xattrs);
+    if (again && *again != want)
+      all_set = change_xattrs(ops, dir, name, XattrPart::Acls, *again, want);
+  }
   if (!mtime_matches(now, entry)) ops.set_mtime(dir, name, entry.mtime_s, entry.mtime_ns);
+  return all_set;
 }
 
-void MetadataPolicy::count(const Entry& entry, Fidelity& into) const {
+void MetadataPolicy::need(const Entry& entry) const {
+  if (!xattrs() || !entry.xattrs || sets_->need(*entry.xattrs)) return;
+  throw std::runtime_error("xattr set " + to_hex(*entry.xattrs) + " is not at hand");
+}
+
+proto::XattrSet MetadataPolicy::wanted_xattrs(const Entry& entry) const {
+  if (!xattrs() || !entry.xattrs) return {};
+  return carried(settings_.xattrs, sets_->get(*entry.xattrs));
+}
+
+MetadataPolicy::XattrMatch MetadataPolicy::match_xattrs(int dir, const Bytes& name,
+                                                        const Entry& entry) const {
+  if (!xattrs()) return entry.xattrs ? XattrMatch::Short : XattrMatch::Equal;
+  const auto have = read_xattrs(dir, name, settings_.xattrs);
+  if (!entry.xattrs) return have && have->empty() ? XattrMatch::Equal : XattrMatch::Differ;
+  const proto::XattrSet all = sets_->get(*entry.xattrs);
+  const proto::XattrSet want = carried(settings_.xattrs, all);
+  if (!have || *have != want) return XattrMatch::Differ;
+  return want.size() == all.size() ? XattrMatch::Equal : XattrMatch::Short;
+}
+
+std::optional<proto::Hash> MetadataPolicy::name_xattrs(
+    int dir, const Bytes& name, std::initializer_list<const Entry*> candidates,
+    bool some_missing) const {
+  const auto have = read_xattrs(dir, name, settings_.xattrs);
+  for (const Entry* candidate : candidates) {
+    if (!have || !candidate) continue;
+    if (!candidate->xattrs) {
+      if (have->empty()) return std::nullopt;
+      continue;
+    }
+    if (!sets_->need(*candidate->xattrs)) continue;
+    const auto want = carried(settings_.xattrs, sets_->get(*candidate->xattrs));
+    if (*have == want || (some_missing && std::ranges::includes(want, *have)))
+      return candidate->xattrs;
+  }
+  if (have && have->empty()) return std::nullopt;
+  // No set has this id by chance.
+  return have ? proto::xattr_set_id(proto::encode_xattr_set(*have))
+              : proto::Hash::from_bytes(Bytes(proto::Hash::kSize, '\xff'));
+}
+
+void MetadataPolicy::count(const EntryStat& stat, Fidelity& into) {
+  if (stat.flags & EntryStat::kXattrsShort) ++into.xattrs;
+  if (stat.flags & EntryStat::kLimited) ++into.limits;
+}
+
+void MetadataPolicy::count(const Entry& entry, const EntryStat& stat, Fidelity& into) const {
   if (!wanted(entry)) {
     ++into.devices;
     return;
   }
   if (settings_.owner == OwnerMode::None && (entry.uid != ::geteuid() || entry.gid != ::getegid()))
     ++into.owners;
-  if (entry.xattrs && !settings_.set_xattrs) ++into.xattrs;
+  count(stat, into);
 }
 
 mode_t type_bits(EntryType type) {

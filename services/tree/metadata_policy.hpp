@@ -2,12 +2,16 @@
 //
 // Content, names, types, permission bits and times always; owners, devices and extended attributes
 // as far as the operator wants and the process may. What is left out is counted, never silent.
-// Immutable once made: any thread.
+// Immutable once made but for xattr sets, which the thread that works looks up first (need); then
+// any thread.
 #pragma once
 
 #include "proto/node.hpp"
 #include "proto/tree_version.hpp"
 #include "services/tree/entry_ops.hpp"
+#include "services/tree/entry_stat.hpp"
+#include "services/tree/xattr_sets.hpp"
+#include "services/tree/xattrs.hpp"
 
 #include <functional>
 #include <unordered_map>
@@ -26,27 +30,28 @@ enum class OwnerMode {
 struct Fidelity {
   std::uint64_t owners = 0;   // entries with another owner or group than signed
   std::uint64_t devices = 0;  // device nodes not made
-  std::uint64_t xattrs = 0;   // entries whose extended attributes were not set
+  std::uint64_t xattrs = 0;   // entries that lack some of their extended attributes
   std::uint64_t limits = 0;   // times or mode bits this filesystem or user cannot set
 
   bool full() const { return *this == Fidelity{}; }
   bool operator==(const Fidelity&) const = default;
+  Fidelity& operator+=(const Fidelity& other);
+  Fidelity& operator-=(const Fidelity& other);
 };
 
 class MetadataPolicy {
  public:
-  // Sets the attributes of set `id` on (dir, name); false if it cannot.
-  using SetXattrs = std::function<bool(int dir, const proto::Bytes& name, const proto::Hash& id)>;
   struct Settings {
     OwnerMode owner = default_owner();
     bool devices = default_devices();
-    SetXattrs set_xattrs;  // empty: extended attributes are left out
+    XattrMode xattrs = default_xattr_mode();
 
     static OwnerMode default_owner();  // Numeric as root, else None
     static bool default_devices();     // as root
   };
 
-  MetadataPolicy(Settings settings, const proto::OwnersTable& owners);
+  // `sets`: where signed xattr sets are found; null: extended attributes are nobody's business.
+  MetadataPolicy(Settings settings, const proto::OwnersTable& owners, XattrSets* sets = nullptr);
 
   // Whether the mirror makes an entry of this type at all.
   bool wanted(const proto::Entry& entry) const;
@@ -54,13 +59,36 @@ class MetadataPolicy {
   bool matches(const struct stat& st, const proto::Entry& entry) const;
   // Whether what this policy reproduces is equal in both.
   bool same_metadata(const proto::Entry& a, const proto::Entry& b) const;
-  // Sets what differs between `now`, the entry's present state, and `entry`: owner, then mode (a
-  // change of owner clears bits), extended attributes, then mtime. An empty name is `dir` itself.
-  void bring(const EntryOps& ops, int dir, const proto::Bytes& name, const struct stat& now,
+  // Sets what differs between `now`, the entry's present state, and `entry`: owner, then plain
+  // attributes (a change of owner removes capabilities), mode (it clears bits), ACLs (chmod changes
+  // their mask), mtime. An empty name is `dir` itself. False if attributes could not be set that
+  // this policy carries.
+  bool bring(const EntryOps& ops, int dir, const proto::Bytes& name, const struct stat& now,
              const proto::Entry& entry) const;
 
-  // Adds what this policy leaves out of `entry`.
-  void count(const proto::Entry& entry, Fidelity& into) const;
+  // ---- extended attributes
+  bool xattrs() const { return sets_ && settings_.xattrs != XattrMode::None; }
+  // Looks up what `entry` names, for the calls below and bring().
+  void need(const proto::Entry& entry) const;
+  // What (dir, name) should have of them.
+  proto::XattrSet wanted_xattrs(const proto::Entry& entry) const;
+  // How what is there compares with the signed set.
+  enum class XattrMatch {
+    Equal,
+    Short,  // as far as this policy carries them
+    Differ,
+  };
+  XattrMatch match_xattrs(int dir, const proto::Bytes& name, const proto::Entry& entry) const;
+  // What to call the attributes that are there: the id of the first of these sets that they are (as
+  // far as the policy carries it), else their own. `some_missing`: nor do they differ from a set by
+  // lacking some. Needs what it compares with.
+  std::optional<proto::Hash> name_xattrs(int dir, const proto::Bytes& name,
+                                         std::initializer_list<const proto::Entry*> candidates,
+                                         bool some_missing) const;
+
+  // Adds what `entry` lacks: by this policy, and as `stat` says.
+  void count(const proto::Entry& entry, const EntryStat& stat, Fidelity& into) const;
+  static void count(const EntryStat& stat, Fidelity& into);
 
  private:
   uid_t uid(std::uint32_t signed_id) const;
@@ -68,6 +96,7 @@ class MetadataPolicy {
   bool owner_matches(const struct stat& st, const proto::Entry& entry) const;
 
   Settings settings_;
+  XattrSets* sets_;
   std::unordered_map<std::uint32_t, uid_t> users_;  // only where they differ
   std::unordered_map<std::uint32_t, gid_t> groups_;
 };

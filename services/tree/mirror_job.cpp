@@ -34,7 +34,7 @@ MirrorJob::MirrorJob(const MirrorSettings& settings_in, Index& index_in)
 
 std::string MirrorJob::policy_name() const {
   const auto& m = settings.metadata;
-  return fmt::format("{} {} {}", static_cast<int>(m.owner), m.devices, bool(m.set_xattrs));
+  return fmt::format("{} {} {}", static_cast<int>(m.owner), m.devices, to_string(m.xattrs));
 }
 
 bool MirrorJob::policy_changed() const {
@@ -48,7 +48,8 @@ Comparison::Comparison(MirrorJob& job, const proto::VersionRecord& to, LiveTree:
       to_(to),
       edits_(edits),
       last_(job.settings.last),
-      policy_(job.settings.metadata, job.target.owners()) {
+      sets_(job.work.get(), [&job](const Hash& id) { return job.target.find(id); }),
+      policy_(job.settings.metadata, job.target.owners(), &sets_) {
   // What was left by applies of several versions looks like anybody's work.
   const bool others = job.state.applying_others(to.tree_hash);
   live_ = std::make_unique<LiveTree>(job.index, job.place.root(), job.ops, policy_, trust,
@@ -92,8 +93,24 @@ proto::Decoded<Plan> Comparison::plan(std::function<bool(const Hash&)> offered) 
                   std::move(offered),
                   everything(),
                   ::geteuid() == 0};
+  if (policy_.xattrs() && input.old_root)
+    input.old_root->xattrs = live_->name_root_xattrs(job_.target.root().entry);
   if (!last_.empty()) input.last = [this](ByteView path) { return last_.match(path); };
-  return make_plan(input);
+  auto plan = make_plan(input);
+  if (plan) need_xattrs(*plan);
+  return plan;
+}
+
+// What is going to be set or checked.
+void Comparison::need_xattrs(const Plan& plan) {
+  if (!policy_.xattrs()) return;
+  for (const Plan::Directory& dir : plan.dirs)
+    if (dir.stays()) policy_.need(dir.entry);
+  std::optional<std::pair<std::uint32_t, proto::Node>> node;
+  for (const auto& [dir, at] : plan.touched) {
+    if (!node || node->first != dir) node.emplace(dir, job_.target.node(plan.dirs[dir].id));
+    policy_.need(node->second.entries[at]);
+  }
 }
 
 }  // namespace mirrorbus::tree

@@ -46,11 +46,13 @@ class Comparison {
 
  private:
   proto::LinksTable old_links() const;
+  void need_xattrs(const Plan& plan);
 
   MirrorJob& job_;
   const proto::VersionRecord& to_;
   LocalEdits& edits_;
   NamePatterns last_;
+  XattrSets sets_;
   MetadataPolicy policy_;
   std::unique_ptr<LiveTree> live_;
 };

@@ -1,7 +1,9 @@
 #include "services/tree/mirror_state.hpp"
 
 #include "bus/base/fd.hpp"
+#include "services/tree/index_xattrs.hpp"
 
+#include <cstdlib>
 #include <cstring>
 
 #include <sys/stat.h>
@@ -19,6 +21,7 @@ constexpr std::string_view kFirst = "mirror.first";
 constexpr std::string_view kMissing = "mirror.missing";
 constexpr std::string_view kFidelity = "mirror.fidelity";
 constexpr std::string_view kPolicy = "mirror.policy";
+constexpr std::string_view kXattrSets = "mirror.xattr_sets";
 
 Bytes encode(const Fidelity& f) {
   Bytes bytes;
@@ -113,6 +116,16 @@ void MirrorState::commit(const Committed& now) {
   index_.set_setting(kApplying, {});
   index_.set_setting(kFirst, {});
   index_.set_setting(kMissing, encode(now.missing));
+}
+
+void MirrorState::forget_unused_xattr_sets() {
+  constexpr std::uint64_t kFew = 1000;
+  const std::uint64_t now = index_.xattr_sets().count();
+  const Bytes text = index_.setting(kXattrSets).value_or("0");
+  const std::uint64_t before = std::strtoull(text.c_str(), nullptr, 10);
+  if (now <= 2 * before + kFew) return;
+  index_.forget_unused_xattr_sets();
+  index_.set_setting(kXattrSets, std::to_string(index_.xattr_sets().count()));
 }
 
 }  // namespace mirrorbus::tree

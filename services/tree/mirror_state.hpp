@@ -51,6 +51,8 @@ class MirrorState {
     const std::vector<MissingItem>& missing;
   };
   void commit(const Committed& now);
+  // Now and then, when there are many more than there were after the last time.
+  void forget_unused_xattr_sets();
 
  private:
   std::optional<RootIdentity> identity(std::string_view key) const;

@@ -344,6 +344,7 @@ std::uint64_t OriginTree::collect_garbage(base::WallTime now, const WorkControl&
     ++dropped;
   });
   garbage.forget_before(ns);
+  index_.forget_unused_xattr_sets();
   batch.commit();
   return dropped;
 }

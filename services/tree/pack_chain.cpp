@@ -1,6 +1,7 @@
 #include "services/tree/pack_chain.hpp"
 
 #include "proto/tree_path.hpp"
+#include "proto/xattr_set.hpp"
 #include "services/tree/file_reader.hpp"
 #include "services/tree/mirror_tree.hpp"
 #include "services/tree/spool.hpp"
@@ -142,6 +143,8 @@ bool PackChain::open(const std::vector<TargetVersion>& versions,
       readers_.clear();
       return false;
     }
+    for (const Bytes& set : reader->xattr_sets())
+      if (const Hash id = proto::xattr_set_id(set); !target_.find(id)) target_.put(id, set);
     const proto::TreeRoot& root = reader->index().root;
     target_.put(it->update.record.tree_hash, proto::encode_tree_root(root));
     target_.put(root.links, tables->links);

@@ -76,6 +76,9 @@ proto::Decoded<PackReader> PackReader::open(PackBytes bytes, const proto::PackRe
   auto index = proto::decode_pack_index(*raw);
   if (!index) return refuse(index.error());
   reader.index_ = std::move(*index);
+  auto sets = proto::xattr_sets_of(reader.index_);
+  if (!sets) return refuse(sets.error());
+  reader.xattr_sets_ = std::move(*sets);
   reader.frames_at_ = index_end;
   if (reader.index_.frames_size() != size - index_end) return refuse(Reject::SizeLie);
   return reader;

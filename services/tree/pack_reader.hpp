@@ -42,6 +42,8 @@ class PackReader {
   static proto::Decoded<PackReader> open(PackBytes bytes, const proto::PackRef* ref);
 
   const proto::PackIndex& index() const { return index_; }
+  // Encoded sets of extended attributes, each as good as its hash.
+  const std::vector<proto::Bytes>& xattr_sets() const { return xattr_sets_; }
 
   // Called for each directory whose node is new, children before parents.
   using NodeSink = std::function<void(const proto::Bytes& path, const proto::Hash& id,
@@ -94,6 +96,7 @@ class PackReader {
 
   PackBytes bytes_;
   proto::PackIndex index_;
+  std::vector<proto::Bytes> xattr_sets_;
   std::uint64_t frames_at_ = 0;
   std::vector<std::uint64_t> frame_at_;  // node frames
   std::vector<proto::Bytes> frames_;     // decompressed, if all of them are not too much

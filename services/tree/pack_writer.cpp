@@ -4,6 +4,7 @@
 #include "proto/sha256.hpp"
 #include "services/tree/pack_contents.hpp"
 #include "services/tree/pack_nodes.hpp"
+#include "services/tree/pack_xattrs.hpp"
 #include "services/tree/patch.hpp"
 
 #include <algorithm>
@@ -95,6 +96,7 @@ proto::PackRef write_pack(const PackInput& input, const std::string& folder, Pac
   proto::PackIndex index;
   index.root = input.root;
   if (base) index.base = base->record.tree_hash;
+  index.extensions = proto::xattr_extension(new_xattr_sets(input.index, input.root.entry));
   FrameFile frames(folder);
   add_tables(input, base, index, frames);
 

@@ -15,6 +15,7 @@
 #include "services/tree/index.hpp"
 #include "services/tree/path_filter.hpp"
 #include "services/tree/progress.hpp"
+#include "services/tree/xattrs.hpp"
 
 #include <chrono>
 #include <cstdint>
@@ -31,6 +32,7 @@ struct ScanSettings {
   bool one_file_system = true;
   std::chrono::nanoseconds settle = std::chrono::seconds(2);  // how long temporary names are young
   unsigned threads = 2;  // that hash
+  XattrMode xattrs = XattrMode::None;
 };
 
 struct ScanProblem {

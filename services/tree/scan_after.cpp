@@ -1,4 +1,5 @@
 // What a scan does after it has been everywhere: the parts that need more than one directory.
+#include "services/tree/fs_clock.hpp"
 #include "services/tree/scan_run.hpp"
 
 #include <algorithm>
@@ -45,6 +46,7 @@ void Scanner::Run::refresh_parents() {
     auto node = proto::decode_node(row->node);
     if (!node) throw std::runtime_error("the index holds a damaged node: " + above);
     bool node_changed = false, stats_changed = false;
+    base::Fd dir;
     for (const Bytes* path : paths) {
       const ByteView name = proto::last_name(*path);
       const auto it = std::ranges::lower_bound(node->entries, name, {},
@@ -54,10 +56,16 @@ void Scanner::Run::refresh_parents() {
       const struct stat& st = looked_at_.find(*path)->second;
       EntryStat& known = row->stats[static_cast<std::size_t>(it - node->entries.begin())];
       const EntryStat now = EntryStat::of(st);
+      const bool as_before = known.same(now) && !(known.flags & EntryStat::kXattrsAgain);
       stats_changed |= !(known == now);
       known = now;
       Entry fresh = *it;
       describe(st, fresh);
+      if (xattrs_ && !as_before) {
+        if (!dir) dir = open_directory(above);
+        if (!dir || !read_xattrs_of(dir.get(), it->name, above, fresh) || !before(st.st_ctim, now_))
+          known.flags |= EntryStat::kXattrsAgain;
+      }
       node_changed |= !(fresh == *it);
       *it = std::move(fresh);
     }

@@ -77,6 +77,7 @@ void Scanner::Run::take_result(Job& job, const timespec& start, const timespec& 
     if (within(result.st.st_mtim, start, end) || within(result.found, start, end))
       stat.flags |= EntryStat::kUncertain;
     work->notes[at].links = result.st.st_nlink - (result.linked ? 1 : 0);
+    take_xattrs(*work, at, end);
   }
 }
 

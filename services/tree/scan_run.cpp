@@ -26,6 +26,8 @@ namespace {
 constexpr std::size_t kNamedProblems = 1000;
 // Rows between two commits: a first scan that is killed goes on from there.
 constexpr std::size_t kRowsPerCommit = 2000;
+// Which extended attributes the index has.
+constexpr std::string_view kXattrsSetting = "xattrs";
 
 }  // namespace
 
@@ -44,7 +46,16 @@ bool Scanner::Run::Known::next() {
 }
 
 Scanner::Run::Run(Scanner& scanner, bool full, bool careful, const WorkControl& control)
-    : s_(scanner), index_(scanner.index_), full_(full), careful_(careful), control_(control) {}
+    : s_(scanner),
+      index_(scanner.index_),
+      full_(full),
+      careful_(careful),
+      control_(control),
+      xattrs_(scanner.settings_.xattrs != XattrMode::None) {
+  const Bytes before = index_.setting(kXattrsSetting).value_or(Bytes(to_string(XattrMode::None)));
+  reread_ = before != to_string(s_.settings_.xattrs);
+  full_ = full_ || reread_;
+}
 
 void Scanner::Run::problem(Kind kind, Bytes path, int error) {
   ++report_.problem_count;
@@ -111,6 +122,8 @@ bool Scanner::Run::open_root() {
   RootRow row;
   row.stat = now;
   describe(root_stat_, row.entry);
+  if (known) row.entry.xattrs = known->entry.xattrs;
+  read_xattrs_of(root_.get(), {}, {}, row.entry);
   row.entry.content = known ? known->entry.content : kUnsealedId;
   if (!known || !(known->entry == row.entry) || !known->stat.same(now)) index_.stage_root(row);
   return true;
@@ -125,6 +138,7 @@ void Scanner::Run::begin() {
 ScanReport Scanner::Run::end() {
   settle_failures();
   index_.set_setting(kScanSetting, "");
+  if (reread_) index_.set_setting(kXattrsSetting, to_string(s_.settings_.xattrs));
   open_batch_->commit();
   open_batch_.reset();
   report_.again.assign(again_.begin(), again_.end());
@@ -238,11 +252,12 @@ bool Scanner::Run::as_it_was(const Item& item, const Entry& entry, const EntrySt
 
 // The ordinary case, without building anything: every name and stat is what the row says.
 bool Scanner::Run::all_as_it_was(const Target& target, const DirectoryRow& row) {
-  if (old_device_ || row.stats.size() != items_.size()) return false;
+  if (old_device_ || reread_ || row.stats.size() != items_.size()) return false;
   Known known(&row);
   for (const Item& item : items_) {
     if (!known.more || known.entry.name != item.name ||
-        !as_it_was(item, known.entry, known.stat()))
+        !as_it_was(item, known.entry, known.stat()) ||
+        known.stat().flags & EntryStat::kXattrsAgain)
       return false;
     known.next();
   }
@@ -370,6 +385,7 @@ void Scanner::Run::add_entry(Work& work, const Item& item, const Known* known) {
     work.entries.push_back(std::move(entry));
     work.stats.push_back(now);
     work.notes.push_back(note);
+    if (reread_ || now.flags & EntryStat::kXattrsAgain) take_xattrs(work, at, now_);
     return;
   }
   entry.name = item.name;
@@ -395,7 +411,10 @@ void Scanner::Run::add_entry(Work& work, const Item& item, const Known* known) {
   work.entries.push_back(std::move(entry));
   work.stats.push_back(now);
   work.notes.push_back(note);
-  if (S_ISREG(item.st.st_mode)) add_file(work, at, item, known);
+  if (S_ISREG(item.st.st_mode))
+    add_file(work, at, item, known);
+  else
+    take_xattrs(work, at, now_);
 }
 
 void Scanner::Run::add_file(Work& work, std::size_t at, const Item& item, const Known* known) {

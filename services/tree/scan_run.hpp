@@ -9,6 +9,7 @@
 #include <map>
 #include <set>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 
 #include <sys/stat.h>
@@ -81,6 +82,8 @@ class Scanner::Run {
   void add_entry(Work& work, const Item& item, const Known* known);
   void add_file(Work& work, std::size_t at, const Item& item, const Known* known);
   void enter(const Target& parent, const Item& item, const Known* known);
+  void take_xattrs(Work& work, std::size_t at, const timespec& now);
+  bool read_xattrs_of(int dir, const Bytes& name, const Bytes& path, proto::Entry& entry);
   void was_removed(const Bytes& path, const proto::Entry& entry, const EntryStat& stat);
 
   void hash_jobs();
@@ -126,6 +129,9 @@ class Scanner::Run {
   std::map<Inode, Job*> linked_jobs_;
   std::uint64_t job_bytes_ = 0;
   bool any_links_ = false;
+  const bool xattrs_;      // are part of the tree
+  bool reread_ = false;    // all of them: others were when it was last looked at
+  std::unordered_set<Hash> kept_xattrs_;
   bool has_base_ = false;  // there is a committed version
 
   // Of a run over some directories: what they are now, for their parents' entries.

@@ -1,5 +1,7 @@
 #include "services/tree/sync_commit.hpp"
 
+#include "services/tree/index_xattrs.hpp"
+
 #include "proto/tree_path.hpp"
 
 #include <sys/stat.h>
@@ -46,7 +48,8 @@ void SyncCommit::remove(const Bytes& path) {
   job_.index.each_directory(path, [&](const DirectoryRow& row) {
     proto::NodeReader reader(row.node);
     Entry entry;
-    while (reader.next(entry)) comparison_.policy().count(entry, left_out_of_removed_);
+    for (std::size_t at = 0; reader.next(entry) && at < row.stats.size(); ++at)
+      comparison_.policy().count(entry, row.stats[at], left_out_of_removed_);
     return true;
   });
   job_.index.stage_removal(path);
@@ -67,16 +70,16 @@ void SyncCommit::each_stats(
 // By differences, unless all of it was gone through.
 Fidelity SyncCommit::fidelity(const Checker& checker) const {
   Fidelity sum = checker.left_out();
+  EntryStat root;
+  root.flags = checker.root_flags();
+  MetadataPolicy::count(root, sum);
   if (job_.committed && !comparison_.everything()) {
-    const Fidelity known = job_.state.fidelity();
-    const Fidelity& before = checker.left_out_before();
-    const Fidelity& removed = left_out_of_removed_;
-    sum.owners += known.owners - before.owners - removed.owners;
-    sum.devices += known.devices - before.devices - removed.devices;
-    sum.xattrs += known.xattrs - before.xattrs - removed.xattrs;
-    sum.limits += known.limits - before.limits - removed.limits;
+    Fidelity before = checker.left_out_before();
+    before += left_out_of_removed_;
+    if (const auto known = job_.index.root()) MetadataPolicy::count(known->stat, before);
+    sum += job_.state.fidelity();
+    sum -= before;
   }
-  sum.limits += checker.limits();
   return sum;
 }
 
@@ -87,8 +90,13 @@ void SyncCommit::commit(const TargetVersion& to, const Checker& checker,
   const int root = job_.place.root().fd();
   struct stat st;
   if (::fstat(root, &st) != 0) base::throw_errno("stat the tree's root");
-  job_.index.stage_root({target.root().entry, EntryStat::of(st)});
-  job_.state.commit({to.update.record.tree, RootIdentity::of(root), fidelity(checker),
+  EntryStat stat = EntryStat::of(st);
+  stat.flags = checker.root_flags();
+  const Fidelity left_out = fidelity(checker);
+  job_.index.stage_root({target.root().entry, stat});
+  for (const Hash& id : target.new_xattr_sets())
+    job_.index.xattr_sets().keep(id, target.encoded(id));
+  job_.state.commit({to.update.record.tree, RootIdentity::of(root), left_out,
                      job_.policy_name(), missing});
 
   StoredVersion version;

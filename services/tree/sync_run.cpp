@@ -90,9 +90,11 @@ bool SyncRun::nothing_to_do() const {
 
 std::optional<Refusal> SyncRun::know_target() {
   Stopwatch watch(result_.fetching);
-  if (chain_.open(versions_, job_.committed, source_)) return {};
   const VersionRecord& record = to_.update.record;
-  const auto known = job_.target.fetch(source_, record.tree_hash, record.counts, control_);
+  proto::Decoded<void> known;
+  if (!chain_.open(versions_, job_.committed, source_))
+    known = job_.target.fetch(source_, record.tree_hash, record.counts, control_);
+  if (known) known = job_.target.fetch_xattr_sets(source_, control_);
   if (known) return {};
   return judge_.refusal(known.error(),
                         fmt::format("the signed tree is not well-formed: {}",
@@ -198,6 +200,7 @@ SyncRun::Round SyncRun::check_and_commit(const Plan& plan, const Checker::Parts&
   job_.ops.step(Probe::Step::Checked);
   commit.commit(to_, checker, result_.missing);
   job_.ops.step(Probe::Step::Committed);
+  job_.state.forget_unused_xattr_sets();
   return Round::Good;
 }
 

@@ -1,6 +1,8 @@
 #include "services/tree/target_tree.hpp"
 
 #include "proto/sha256.hpp"
+#include "proto/xattr_set.hpp"
+#include "services/tree/index_xattrs.hpp"
 
 #include <unordered_set>
 
@@ -151,6 +153,48 @@ proto::Decoded<void> TargetTree::fetch(ContentSource& source, const Hash& tree_h
     level = std::move(below);
     control.report({Phase::Fetching, 0, 0, entries, counts.entries});
   }
+  return {};
+}
+
+// Through the directories the committed tree has not: what the others name is known.
+proto::Decoded<void> TargetTree::fetch_xattr_sets(ContentSource& source,
+                                                  const WorkControl& control) {
+  new_xattr_sets_.clear();
+  std::unordered_set<Hash> met{root_.entry.content}, sets;
+  const auto name = [&](const Entry& entry) {
+    const auto& id = entry.xattrs;
+    if (id && sets.insert(*id).second && !index_.xattr_sets().find(*id))
+      new_xattr_sets_.push_back(*id);
+  };
+  name(root_.entry);
+  std::vector<Hash> rest{root_.entry.content};
+  while (!rest.empty()) {
+    const Hash id = rest.back();
+    rest.pop_back();
+    if (!index_.paths_of_node(id).empty()) continue;
+    const Bytes node = encoded(id);
+    proto::NodeReader reader(node);
+    Entry entry;
+    while (reader.next(entry)) {
+      name(entry);
+      if (entry.type == EntryType::Directory && met.insert(entry.content).second)
+        rest.push_back(entry.content);
+    }
+  }
+  std::vector<Hash> wanted;
+  for (const Hash& id : new_xattr_sets_)
+    if (!cache_.has(id)) wanted.push_back(id);
+  for (std::size_t from = 0; from < wanted.size(); from += ContentSource::kBatch) {
+    control.check();
+    const auto to = std::min(wanted.size(), from + ContentSource::kBatch);
+    ask(source,
+        {wanted.begin() + static_cast<std::ptrdiff_t>(from),
+         wanted.begin() + static_cast<std::ptrdiff_t>(to)},
+        proto::kMaxXattrSetSize);
+  }
+  for (const Hash& id : new_xattr_sets_)
+    if (const auto set = proto::decode_xattr_set(encoded(id)); !set)
+      return proto::refuse(set.error());
   return {};
 }
 

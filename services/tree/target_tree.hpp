@@ -24,6 +24,12 @@ class TargetTree : public TargetNodes {
   proto::Decoded<void> set(const proto::TreeRoot& root, const proto::Bytes& links,
                            const proto::Bytes& owners);
 
+  // Afterwards: fetches the sets of extended attributes that are named and not known. What a set is
+  // refused for, if one does not decode.
+  proto::Decoded<void> fetch_xattr_sets(ContentSource& source, const WorkControl& control);
+  // Those that the index does not have yet.
+  const std::vector<proto::Hash>& new_xattr_sets() const { return new_xattr_sets_; }
+
   const proto::TreeRoot& root() const { return root_; }
   const proto::LinksTable& links() const { return links_; }
   const proto::OwnersTable& owners() const { return owners_; }
@@ -44,6 +50,7 @@ class TargetTree : public TargetNodes {
   proto::LinksTable links_;
   proto::OwnersTable owners_;
   proto::Bytes links_bytes_, owners_bytes_;
+  std::vector<proto::Hash> new_xattr_sets_;
 };
 
 }  // namespace mirrorbus::tree

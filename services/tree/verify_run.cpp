@@ -6,6 +6,10 @@
 
 namespace mirrorbus::tree {
 
+namespace {
+const std::string kOtherMetadata = "has another owner, mode, time or extended attributes";
+}  // namespace
+
 VerifyRun::VerifyRun(const MirrorSettings& settings, Index& index) : job_(settings, index) {}
 
 VerifyResult VerifyRun::verify() {
@@ -58,13 +62,13 @@ void VerifyRun::compare(const Plan& plan, LiveTree& live) {
   for (const auto* ops : {&plan.link, &plan.link_last})
     all(plan, live, *ops, "is not the same file as the other names of its group");
   for (const auto* ops : {&plan.change, &plan.change_last})
-    all(plan, live, *ops, "has another owner, mode or time");
+    all(plan, live, *ops, kOtherMetadata);
   all(plan, live, plan.remove, "should not be there");
   for (const std::uint32_t dir : plan.remove_dirs)
     differs(plan.dirs[dir].path, "should not be there");
   for (const std::uint32_t dir : plan.finish)
     if (plan.dirs[dir].exists && plan.dirs[dir].differs)
-      differs(plan.dirs[dir].path, "has another owner, mode or time");
+      differs(plan.dirs[dir].path, kOtherMetadata);
 }
 
 }  // namespace mirrorbus::tree

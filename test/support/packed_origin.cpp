@@ -2,6 +2,8 @@
 
 #include "proto/sha256.hpp"
 #include "proto/tree_path.hpp"
+#include "proto/xattr_set.hpp"
+#include "services/tree/index_xattrs.hpp"
 
 #include <filesystem>
 #include <fstream>
@@ -37,6 +39,8 @@ tree::TargetVersion PackedOrigin::publish(const TreeSnapshot& snapshot) {
     }
     index_.stage(row);
   }
+  for (const auto& [id, bytes] : snapshot.blobs)
+    if (proto::decode_xattr_set(bytes)) index_.xattr_sets().keep(id, bytes);
   std::vector<Bytes> gone;
   index_.each_directory({}, [&](const tree::DirectoryRow& row) {
     if (!there.contains(row.path)) gone.push_back(row.path);

@@ -1,6 +1,7 @@
 #include "test/support/random_tree.hpp"
 
 #include "bus/base/fd.hpp"
+#include "test/support/xattrs.hpp"
 
 #include <algorithm>
 #include <filesystem>
@@ -118,6 +119,7 @@ void RandomTree::dress(const std::string& path) {
     if (!root_) mode |= type == S_IFDIR ? 0500 : 0400;
     must(::chmod(path.c_str(), mode), "chmod " + path);
   }
+  if (number(4) == 0) mark(path);
   if (number(2) == 0) {
     static constexpr std::int64_t kTimes[] = {
         -2'000'000'000, -1, 0, 1, 1'000'000'000, 2'147'483'648, 4'294'967'296, 9'000'000'000};
@@ -127,6 +129,28 @@ void RandomTree::dress(const std::string& path) {
     times[1].tv_nsec = number(1'000'000'000);
     must(::utimensat(AT_FDCWD, path.c_str(), times, AT_SYMLINK_NOFOLLOW), "utimens " + path);
   }
+}
+
+// Other extended attributes and ACLs than it had.
+void RandomTree::mark(const std::string& path) {
+  const unsigned mode = mode_of(path), type = mode & S_IFMT;
+  const bool user = type == S_IFREG || type == S_IFDIR;
+  if (!root_ && (!user || (mode & 0600) != 0600)) return;
+  for (const auto& each : xattrs_of(path))
+    if (number(2) == 0) remove_xattr(path, each.name);
+  static constexpr const char* kNames[] = {"user.a", "user.comment", "user.\xff"};
+  if (user && number(2) == 0)
+    set_xattr(path, kNames[number(3)],
+              std::string(static_cast<std::size_t>(number(3) * 100), 'v') + std::to_string(number(9)));
+  const auto bits = [this] { return static_cast<unsigned>(number(8)); };
+  if (type != S_IFLNK && number(3) == 0)
+    set_xattr(path, kAccessAcl, acl(7, bits() * 100, bits(), bits(), bits(), bits() & 5));
+  if (type == S_IFDIR && number(4) == 0)
+    set_xattr(path, kDefaultAcl, acl(7, 1000, bits(), bits(), bits(), 5));
+  if (root_ && number(4) == 0) set_xattr(path, "trusted.mark", std::to_string(number(3)));
+  if (root_ && type == S_IFREG && number(4) == 0)
+    set_xattr(path, "security.capability",
+              std::string("\1\0\0\2\0\4\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 20));
 }
 
 void RandomTree::add() {

@@ -12,8 +12,8 @@ namespace mirrorbus::test {
 
 class RandomTree {
  public:
-  // In the directory `path`, which is there. As a plain user it leaves out owners and devices, and
-  // keeps everything readable for itself.
+  // In the directory `path`, which is there. As a plain user it leaves out owners, devices and
+  // attributes that are root's, and keeps everything readable for itself.
   RandomTree(std::string path, std::uint64_t seed);
 
   void grow(int entries);
@@ -41,6 +41,7 @@ class RandomTree {
   std::string content();
   void write(const std::string& path);
   void dress(const std::string& path);
+  void mark(const std::string& path);
   void add();
   void change();
   void remove(const std::string& path);

@@ -4,6 +4,7 @@
 #include "proto/sha256.hpp"
 #include "proto/tree_path.hpp"
 #include "services/tree/entry_stat.hpp"
+#include "test/support/xattrs.hpp"
 
 #include <algorithm>
 #include <filesystem>
@@ -41,6 +42,7 @@ class Scan {
     if (::lstat(top_.c_str(), &st) != 0) base::throw_errno("lstat " + top_);
     Entry& root = into_.root.entry;
     if (!tree::describe(st, root)) throw std::runtime_error("undescribable root");
+    root.xattrs = xattrs(top_);
     root.content = directory({});
     proto::LinksTable links;
     for (auto& [inode, paths] : inodes_)
@@ -55,6 +57,11 @@ class Scan {
   }
 
  private:
+  std::optional<Hash> xattrs(const std::string& path) {
+    const auto set = xattrs_of(path);
+    if (set.empty()) return {};
+    return put(proto::encode_xattr_set(set));
+  }
   Hash put(Bytes bytes) {
     const Hash id = proto::sha256(bytes);
     into_.blobs.emplace(id, std::move(bytes));
@@ -74,6 +81,7 @@ class Scan {
       struct stat st;
       if (::lstat(at.c_str(), &st) != 0) base::throw_errno("lstat " + at);
       if (!tree::describe(st, entry)) continue;
+      entry.xattrs = xattrs(at);
       const Bytes below = proto::join_path(path, name);
       proto::TreeCounts& counts = into_.record.counts;
       ++counts.entries;

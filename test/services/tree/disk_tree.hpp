@@ -4,6 +4,7 @@
 #include "bus/base/fd.hpp"
 #include "proto/sha256.hpp"
 #include "proto/tree_version.hpp"
+#include "test/support/xattrs.hpp"
 
 #include <algorithm>
 #include <filesystem>
@@ -25,10 +26,10 @@ struct DiskTree {
   proto::TreeCounts counts;
   std::map<proto::Bytes, proto::Bytes, proto::PathLess> nodes;
 
-  // `skip` says what is not part of the tree.
+  // `skip` says what is not part of the tree; `xattrs`: extended attributes are.
   explicit DiskTree(const std::string& path,
-                    std::function<bool(const std::string&)> skip = {})
-      : path_(path), skip_(std::move(skip)) {
+                    std::function<bool(const std::string&)> skip = {}, bool xattrs = false)
+      : path_(path), skip_(std::move(skip)), xattrs_(xattrs) {
     root = entry(path_);
     root.content = node("");
     for (auto& [inode, paths] : inodes_)
@@ -41,10 +42,12 @@ struct DiskTree {
   }
 
  private:
-  static proto::Entry entry(const std::string& at) {
+  proto::Entry entry(const std::string& at) const {
     struct stat st;
     if (::lstat(at.c_str(), &st) != 0) base::throw_errno(at);
     proto::Entry e;
+    if (const auto set = xattrs_ ? xattrs_of(at) : proto::XattrSet(); !set.empty())
+      e.xattrs = proto::sha256(proto::encode_xattr_set(set));
     e.mode = st.st_mode & 07777;
     e.uid = st.st_uid;
     e.gid = st.st_gid;
@@ -111,6 +114,7 @@ struct DiskTree {
 
   std::string path_;
   std::function<bool(const std::string&)> skip_;
+  bool xattrs_;
   std::map<std::pair<dev_t, ino_t>, std::vector<proto::Bytes>> inodes_;
 };
 
