@@ -24,6 +24,7 @@ Value fidelity_value(const Fidelity& f) {
           {"owners_left_out", f.owners_left_out},
           {"xattrs_left_out", f.xattrs_left_out},
           {"devices_left_out", f.devices_left_out}};
+  if (f.limits_left_out > 0) map.emplace_back("limits_left_out", f.limits_left_out);
   if (f.filter) map.emplace_back("filter", *f.filter);
   return map;
 }
@@ -90,6 +91,8 @@ Fidelity fidelity_of(Fields& outer) {
   fidelity.owners_left_out = f.get<std::uint64_t>("owners_left_out");
   fidelity.xattrs_left_out = f.get<std::uint64_t>("xattrs_left_out");
   fidelity.devices_left_out = f.get<std::uint64_t>("devices_left_out");
+  if (map->find("limits_left_out"))
+    fidelity.limits_left_out = f.get<std::uint64_t>("limits_left_out");
   if (map->find("filter")) fidelity.filter = f.get<Hash>("filter");
   one_of<3>(f, fidelity.owner, {"numeric", "name", "none"});
   one_of<3>(f, fidelity.xattrs, {"all", "user", "none"});

@@ -28,6 +28,8 @@ struct Fidelity {
   std::uint64_t owners_left_out = 0;  // entries that have another owner than their node says
   std::uint64_t xattrs_left_out = 0;
   std::uint64_t devices_left_out = 0;
+  // Entries without times, mode bits or a symlink that the mirror cannot or shall not have.
+  std::uint64_t limits_left_out = 0;
   std::optional<Hash> filter;  // of the exclude and include patterns, if there are any
   bool operator==(const Fidelity&) const = default;
 };

@@ -47,6 +47,7 @@ proto::Fidelity signed_fidelity(const tree::Fidelity& fidelity, const TreeSettin
   out.owners_left_out = fidelity.owners;
   out.xattrs_left_out = fidelity.xattrs;
   out.devices_left_out = fidelity.devices;
+  out.limits_left_out = fidelity.limits;
   return out;
 }
 

@@ -23,6 +23,9 @@ tree::MirrorSettings engine_settings(const TreeSettings& settings, const std::st
   engine.work = work;
   engine.metadata.owner = owner_mode(settings.owner);
   if (settings.devices) engine.metadata.devices = *settings.devices;
+  if (settings.nodev) engine.metadata.devices = false;
+  engine.metadata.safe_links = settings.safe_links;
+  engine.metadata.nosuid = settings.nosuid;
   if (const auto mode = tree::xattr_mode(settings.xattrs)) engine.metadata.xattrs = *mode;
   engine.last = settings.last;
   if (settings.max_delete) engine.max_delete = {*settings.max_delete, 0};

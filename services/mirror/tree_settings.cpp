@@ -53,6 +53,9 @@ TreeSettings read_one(const base::ConfigTable& table) {
   tree.adopt = table.boolean("adopt", false);
   tree.owner = table.choice("owner", {"", "numeric", "name", "none"}, "");
   if (table.has("devices")) tree.devices = table.boolean("devices", false);
+  tree.safe_links = table.boolean("safe_links", false);
+  tree.nosuid = table.boolean("nosuid", false);
+  tree.nodev = table.boolean("nodev", false);
   tree.xattrs = table.choice("xattrs", {"", "all", "user", "none"}, "");
   tree.source = table.texts("source");
   for (const std::string& url : tree.source)

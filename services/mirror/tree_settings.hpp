@@ -42,6 +42,7 @@ struct TreeSettings {
   bool adopt = false;
   std::string owner;  // "numeric" | "name" | "none"; empty: numeric as root, else none
   std::optional<bool> devices;      // empty: as root
+  bool safe_links = false, nosuid = false, nodev = false;
   std::vector<std::string> source;  // further content sources: http:// or https://
   base::Duration stale_after = std::chrono::seconds(30);
 

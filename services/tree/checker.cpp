@@ -71,7 +71,7 @@ Checker::Unit Checker::prepare(std::uint32_t dir) {
   } else if (unit.old) {
     const OldDirectory& old = *unit.old;
     for (std::size_t at = 0; at < old.node.entries.size(); ++at)
-      p_.policy.count(old.node.entries[at], old.stats[at], left_out_before_);
+      p_.policy.count(each.path, old.node.entries[at], old.stats[at], left_out_before_);
   }
   return unit;
 }
@@ -103,9 +103,10 @@ void Checker::examine(Unit& unit, RootDir& root) const {
       unit.row.stats.push_back(fd ? check_entry(unit, at, fd->get(), entry, before)
                                   : EntryStat{});
     } else {
-      unit.row.stats.push_back(before && p_.policy.wanted(entry) ? *before : EntryStat{});
+      const bool has = before && p_.policy.wanted(each.path, entry);
+      unit.row.stats.push_back(has ? *before : EntryStat{});
     }
-    p_.policy.count(entry, unit.row.stats.back(), unit.left_out);
+    p_.policy.count(each.path, entry, unit.row.stats.back(), unit.left_out);
   }
 }
 
@@ -124,7 +125,7 @@ void Checker::count_all(const DirectoryRow& row, Fidelity& into) const {
   proto::NodeReader reader(row.node);
   Entry entry;
   for (std::size_t at = 0; reader.next(entry) && at < row.stats.size(); ++at)
-    p_.policy.count(entry, row.stats[at], into);
+    p_.policy.count(row.path, entry, row.stats[at], into);
 }
 
 EntryStat Checker::check_entry(Unit& unit, std::uint32_t at, int fd, const Entry& entry,
@@ -208,6 +209,7 @@ bool Checker::check_metadata(int fd, const Bytes& name, const Entry& entry, stru
   Entry possible = entry;
   possible.mtime_s = st.st_mtim.tv_sec;
   possible.mtime_ns = static_cast<std::uint32_t>(st.st_mtim.tv_nsec);
+  possible.mode = p_.policy.mode(entry);
   if (::geteuid() != 0) possible.mode &= ~static_cast<std::uint32_t>(S_ISUID | S_ISGID | S_ISVTX);
   struct stat masked = st;
   if (::geteuid() != 0) masked.st_mode &= ~static_cast<mode_t>(S_ISUID | S_ISGID | S_ISVTX);

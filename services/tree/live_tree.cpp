@@ -179,6 +179,7 @@ bool LiveTree::content_is(int dir, const Entry& entry) {
 // with a stat of no inode.
 void LiveTree::observe_entry(const Bytes& path, int dir, const Entry* known, const EntryStat& stat,
                              const Entry* target, Entry& entry, EntryStat& now) {
+  entry.mode = policy_.name_mode(entry, {target, known});
   if (policy_.xattrs()) {
     // Where this user or filesystem cannot have all of them, those that are there must be right.
     const bool some_missing = stat.flags & EntryStat::kXattrsShort;

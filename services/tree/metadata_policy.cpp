@@ -1,5 +1,7 @@
 #include "services/tree/metadata_policy.hpp"
 
+#include "services/tree/safe_links.hpp"
+
 #include <algorithm>
 #include <cerrno>
 #include <stdexcept>
@@ -73,9 +75,28 @@ MetadataPolicy::MetadataPolicy(Settings settings, const proto::OwnersTable& owne
   }
 }
 
-bool MetadataPolicy::wanted(const Entry& entry) const {
+bool MetadataPolicy::leads_out(proto::ByteView directory, const Entry& entry) const {
+  return settings_.safe_links && entry.type == EntryType::Symlink &&
+         tree::leads_out(directory, entry.target);
+}
+
+bool MetadataPolicy::wanted(proto::ByteView directory, const Entry& entry) const {
   const bool device = entry.type == EntryType::CharDevice || entry.type == EntryType::BlockDevice;
-  return !device || settings_.devices;
+  return (!device || settings_.devices) && !leads_out(directory, entry);
+}
+
+std::uint32_t MetadataPolicy::mode(const Entry& entry) const {
+  const bool strip = settings_.nosuid && entry.type == EntryType::File;
+  return strip ? entry.mode & ~static_cast<std::uint32_t>(S_ISUID | S_ISGID) : entry.mode;
+}
+
+std::uint32_t MetadataPolicy::name_mode(const Entry& entry,
+                                        std::initializer_list<const Entry*> candidates) const {
+  if (!settings_.nosuid || entry.type != EntryType::File) return entry.mode;
+  for (const Entry* candidate : candidates)
+    if (candidate && candidate->type == entry.type && mode(*candidate) == entry.mode)
+      return candidate->mode;
+  return entry.mode == mode(entry) ? entry.mode : entry.mode ^ 01;
 }
 
 uid_t MetadataPolicy::uid(std::uint32_t signed_id) const {
@@ -95,7 +116,7 @@ bool MetadataPolicy::owner_matches(const struct stat& st, const Entry& entry) co
 
 bool MetadataPolicy::matches(const struct stat& st, const Entry& entry) const {
   return mtime_matches(st, entry) && owner_matches(st, entry) &&
-         (S_ISLNK(st.st_mode) || (st.st_mode & 07777) == entry.mode);
+         (S_ISLNK(st.st_mode) || (st.st_mode & 07777) == mode(entry));
 }
 
 bool MetadataPolicy::same_metadata(const Entry& a, const Entry& b) const {
@@ -108,7 +129,8 @@ bool MetadataPolicy::bring(const EntryOps& ops, int dir, const Bytes& name, cons
                            const Entry& entry) const {
   const bool owner = !owner_matches(now, entry);
   if (owner) ops.set_owner(dir, name, uid(entry.uid), gid(entry.gid));
-  bool mode = owner || (now.st_mode & 07777) != entry.mode;
+  const std::uint32_t wanted_mode = this->mode(entry);
+  bool mode = owner || (now.st_mode & 07777) != wanted_mode;
 
   proto::XattrSet have, want;
   bool attributes = false, all_set = true;
@@ -127,7 +149,7 @@ bool MetadataPolicy::bring(const EntryOps& ops, int dir, const Bytes& name, cons
     }
     if (attributes) all_set = change_xattrs(ops, dir, name, XattrPart::Plain, have, want);
   }
-  if (!S_ISLNK(now.st_mode) && mode) ops.set_mode(dir, name, entry.mode);
+  if (!S_ISLNK(now.st_mode) && mode) ops.set_mode(dir, name, wanted_mode);
   if (attributes) {
     // As chmod has left them.
     const auto again = read_xattrs(dir, name, settings_.xattrs);
@@ -189,11 +211,13 @@ void MetadataPolicy::count(const EntryStat& stat, Fidelity& into) {
   if (stat.flags & EntryStat::kLimited) ++into.limits;
 }
 
-void MetadataPolicy::count(const Entry& entry, const EntryStat& stat, Fidelity& into) const {
-  if (!wanted(entry)) {
-    ++into.devices;
+void MetadataPolicy::count(proto::ByteView directory, const Entry& entry, const EntryStat& stat,
+                           Fidelity& into) const {
+  if (!wanted(directory, entry)) {
+    ++(entry.type == EntryType::Symlink ? into.limits : into.devices);
     return;
   }
+  if (mode(entry) != entry.mode) ++into.limits;
   if (settings_.owner == OwnerMode::None && (entry.uid != ::geteuid() || entry.gid != ::getegid()))
     ++into.owners;
   count(stat, into);

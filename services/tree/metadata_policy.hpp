@@ -31,7 +31,9 @@ struct Fidelity {
   std::uint64_t owners = 0;   // entries with another owner or group than signed
   std::uint64_t devices = 0;  // device nodes not made
   std::uint64_t xattrs = 0;   // entries that lack some of their extended attributes
-  std::uint64_t limits = 0;   // times or mode bits this filesystem or user cannot set
+  // Times or mode bits that this filesystem or user cannot set, or the operator does not want;
+  // symlinks that lead out of the tree.
+  std::uint64_t limits = 0;
 
   bool full() const { return *this == Fidelity{}; }
   bool operator==(const Fidelity&) const = default;
@@ -44,6 +46,8 @@ class MetadataPolicy {
   struct Settings {
     OwnerMode owner = default_owner();
     bool devices = default_devices();
+    bool safe_links = false;  // no symlinks that lead out of the tree
+    bool nosuid = false;      // files without setuid and setgid bits
     XattrMode xattrs = default_xattr_mode();
 
     static OwnerMode default_owner();  // Numeric as root, else None
@@ -53,8 +57,14 @@ class MetadataPolicy {
   // `sets`: where signed xattr sets are found; null: extended attributes are nobody's business.
   MetadataPolicy(Settings settings, const proto::OwnersTable& owners, XattrSets* sets = nullptr);
 
-  // Whether the mirror makes an entry of this type at all.
-  bool wanted(const proto::Entry& entry) const;
+  // Whether the mirror makes this entry of `directory` at all.
+  bool wanted(proto::ByteView directory, const proto::Entry& entry) const;
+  // The mode it gives an entry.
+  std::uint32_t mode(const proto::Entry& entry) const;
+  // For an entry as observed: the signed mode of a candidate, if it has what this policy makes of
+  // it. A mode that no candidate has, if it has what this policy would not make.
+  std::uint32_t name_mode(const proto::Entry& entry,
+                          std::initializer_list<const proto::Entry*> candidates) const;
   // Owner, mode and mtime are as they should be. Types are compared by same_type().
   bool matches(const struct stat& st, const proto::Entry& entry) const;
   // Whether what this policy reproduces is equal in both.
@@ -86,13 +96,15 @@ class MetadataPolicy {
                                          std::initializer_list<const proto::Entry*> candidates,
                                          bool some_missing) const;
 
-  // Adds what `entry` lacks: by this policy, and as `stat` says.
-  void count(const proto::Entry& entry, const EntryStat& stat, Fidelity& into) const;
+  // Adds what `entry` of `directory` lacks: by this policy, and as `stat` says.
+  void count(proto::ByteView directory, const proto::Entry& entry, const EntryStat& stat,
+             Fidelity& into) const;
   static void count(const EntryStat& stat, Fidelity& into);
 
  private:
   uid_t uid(std::uint32_t signed_id) const;
   gid_t gid(std::uint32_t signed_id) const;
+  bool leads_out(proto::ByteView directory, const proto::Entry& entry) const;
   bool owner_matches(const struct stat& st, const proto::Entry& entry) const;
 
   Settings settings_;

@@ -107,7 +107,10 @@ void Planner::go_through(Pending pending) {
     if (now) {
       m.at = at++;
       // What this mirror does not make should not be there either.
-      if (in_.policy.wanted(*now)) m.now = now;
+      if (in_.policy.wanted(path, *now))
+        m.now = now;
+      else if (!groups_.empty())
+        left_out(proto::join_path(path, now->name));
     }
     if (then) {
       m.was = was++;
@@ -144,6 +147,12 @@ void Planner::meet(const Meeting& m) {
     if (m.old) goes(m);
     place({m.dir, m.at, m.was, new_inode(m.dir, m.at, *m.now)}, *m.now);
   }
+}
+
+// A name of a group that this mirror does not make: the others are the group.
+void Planner::left_out(ByteView path) {
+  const auto number = groups_.of(path);
+  if (number != LinkGroups::kNoGroup) ++left_out_[number];
 }
 
 // The old entry's inode leaves this name, whatever comes after it.

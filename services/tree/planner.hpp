@@ -65,6 +65,7 @@ class Planner {
   void meet(const Meeting& m);
   void meet_directory(const Meeting& m, proto::Bytes path);
   void goes(const Meeting& m);
+  void left_out(proto::ByteView path);
   bool join_group(const Meeting& m, proto::ByteView path);
   void let_go(std::uint32_t dir, std::uint32_t was, const proto::Entry& old,
               std::uint32_t old_group);
@@ -96,6 +97,7 @@ class Planner {
   std::vector<Pending> pending_;   // the next one last
   std::vector<Pending> children_;  // of the directory being gone through
   std::unordered_map<std::uint32_t, Group> met_;
+  std::unordered_map<std::uint32_t, std::uint32_t> left_out_;  // names, per group
   std::vector<Single> singles_;
   std::vector<Free> free_;
   std::vector<std::uint32_t> old_gone_;        // per old group: names let go

@@ -46,7 +46,8 @@ bool Planner::resolve_group(std::uint32_t number) {
   const Group& group = found->second;
   const auto& members = group.members;
   if (!group.differs && !groups_.changed(number)) return true;
-  if (members.size() < groups_.size(number)) {
+  const auto left_out = left_out_.find(number);
+  if (members.size() + (left_out == left_out_.end() ? 0 : left_out->second) < groups_.size(number)) {
     bool grown = false;
     for (const Bytes& path : groups_.paths(number)) grown |= forced_.add_parent_of(path);
     if (!grown) fail(proto::Reject::BadField);

@@ -49,7 +49,7 @@ void SyncCommit::remove(const Bytes& path) {
     proto::NodeReader reader(row.node);
     Entry entry;
     for (std::size_t at = 0; reader.next(entry) && at < row.stats.size(); ++at)
-      comparison_.policy().count(entry, row.stats[at], left_out_of_removed_);
+      comparison_.policy().count(row.path, entry, row.stats[at], left_out_of_removed_);
     return true;
   });
   job_.index.stage_removal(path);
