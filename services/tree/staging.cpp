@@ -1,6 +1,7 @@
 #include "services/tree/staging.hpp"
 
 #include "services/tree/file_reader.hpp"
+#include "services/tree/sparse.hpp"
 #include "services/tree/spool.hpp"
 
 #include <charconv>
@@ -153,7 +154,7 @@ std::uint32_t Staging::put(const Hash& hash, ByteView content) {
                          O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!file) throw_errno("create " + temporary + " in the staging directory");
   ops_.mutating("write", temporary);
-  write_all_at(file.get(), content, 0, "a staged file");
+  append_sparse(file.get(), content, 0, "a staged file");
   ops_.move_new(dir_.get(), temporary, dir_.get(), content_name(hash, number));
   return number;
 }
@@ -218,7 +219,7 @@ bool StagedFile::write(ByteView bytes) {
   }
   hash_.update(bytes);
   staging_.ops().mutating("write", name_);
-  write_all_at(fd_.get(), bytes, size_, "a staged file");
+  append_sparse(fd_.get(), bytes, size_, "a staged file");
   size_ += bytes.size();
   return true;
 }
