@@ -36,6 +36,44 @@ def work_on(tree):
     (tree / "was-a-file/now").write_text("below")
 
 
+def mirror_as_nobody(self):
+    """The mirror's program, keyring, state and tree are nobody's."""
+    self.dir.chmod(0o755)
+    home = self.dir / "nobody.gnupg"
+    home.mkdir(mode=0o700)
+    (self.dir / "m").chmod(0o755)
+    (self.dir / "mirror").mkdir()
+    program = self.dir / "bus-mirrord"
+    shutil.copy(self.programs["bus-mirrord"], program)
+    program.chmod(program.stat().st_mode | stat.S_IXOTH | stat.S_IROTH)
+    for theirs in (home, self.dir / "m", self.dir / "mirror"):
+        os.chown(theirs, NOBODY, NOBODY)
+    become = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    self.addCleanup(end_agent, home, become)
+    key = subprocess.run(
+        ["gpg", "--homedir", self.home, "--batch", "--export", self.key], check=True, capture_output=True
+    ).stdout
+    subprocess.run(
+        [*become, "gpg", "--homedir", home, "--batch", "--quiet", "--import"], input=key, check=True,
+        capture_output=True,
+    )
+    own = make_key(home, "mirror@example.org", become)
+    # What root's sockets in the file system are to others is not the point here.
+    ports = dict(zip(["origin.publish", "origin.serve", "mirror.publish", "mirror.serve"], free_ports(4)))
+    for config in (self.origin_config, self.mirror_config):
+        text = config.read_text()
+        for name, port in ports.items():
+            text = text.replace(f"ipc://{self.dir}/{name}", f"tcp://127.0.0.1:{port}")
+        config.write_text(text)
+    text = self.mirror_config.read_text()
+    text = text.replace(str(self.home), str(home)).replace(f'key = "{self.key}"', f'key = "{own}"')
+    self.mirror_config.write_text(text)
+    wrapper = self.dir / "as-nobody"
+    wrapper.write_text(f'#!/bin/sh\nexec {" ".join(become)} {program} "$@"\n')
+    wrapper.chmod(0o755)
+    self.daemon_of = {"mirror": str(wrapper)}
+
+
 class Real(Mirroring):
     def setUp(self):
         super().setUp()
@@ -70,48 +108,11 @@ class Real(Mirroring):
         if os.geteuid() == 0:
             for number, file in enumerate(sorted(self.tree.rglob("*.h"))[::9]):
                 os.chown(file, 1000 + number % 3, 100)
-            self.mirror_as_nobody()
+            mirror_as_nobody(self)
         self.follow()
         if os.geteuid() == 0:
             self.assertEqual(os.stat(self.copy / "was-a-file/now").st_uid, NOBODY)
             self.assertIn("without owners", " ".join(self.control("mirror", "status")[0]["fidelity"].split()))
-
-    def mirror_as_nobody(self):
-        """The mirror's program, keyring, state and tree are nobody's."""
-        self.dir.chmod(0o755)
-        home = self.dir / "nobody.gnupg"
-        home.mkdir(mode=0o700)
-        (self.dir / "m").chmod(0o755)
-        (self.dir / "mirror").mkdir()
-        program = self.dir / "bus-mirrord"
-        shutil.copy(self.programs["bus-mirrord"], program)
-        program.chmod(program.stat().st_mode | stat.S_IXOTH | stat.S_IROTH)
-        for theirs in (home, self.dir / "m", self.dir / "mirror"):
-            os.chown(theirs, NOBODY, NOBODY)
-        become = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-        self.addCleanup(end_agent, home, become)
-        key = subprocess.run(
-            ["gpg", "--homedir", self.home, "--batch", "--export", self.key], check=True, capture_output=True
-        ).stdout
-        subprocess.run(
-            [*become, "gpg", "--homedir", home, "--batch", "--quiet", "--import"], input=key, check=True,
-            capture_output=True,
-        )
-        own = make_key(home, "mirror@example.org", become)
-        # What root's sockets in the file system are to others is not the point here.
-        ports = dict(zip(["origin.publish", "origin.serve", "mirror.publish", "mirror.serve"], free_ports(4)))
-        for config in (self.origin_config, self.mirror_config):
-            text = config.read_text()
-            for name, port in ports.items():
-                text = text.replace(f"ipc://{self.dir}/{name}", f"tcp://127.0.0.1:{port}")
-            config.write_text(text)
-        text = self.mirror_config.read_text()
-        text = text.replace(str(self.home), str(home)).replace(f'key = "{self.key}"', f'key = "{own}"')
-        self.mirror_config.write_text(text)
-        wrapper = self.dir / "as-nobody"
-        wrapper.write_text(f'#!/bin/sh\nexec {" ".join(become)} {program} "$@"\n')
-        wrapper.chmod(0o755)
-        self.daemon_of = {"mirror": str(wrapper)}
 
 
 if __name__ == "__main__":
