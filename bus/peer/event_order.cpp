@@ -6,7 +6,8 @@
 namespace mirrorbus::peer {
 
 void EventOrder::consume(SubscribedStream& stream, std::uint64_t seq, std::uint64_t time_ns,
-                         KnownCredential& known, proto::ByteView topic, proto::ByteView body) {
+                         KnownCredential& known, proto::ByteView topic, proto::ByteView body,
+                         proto::ByteView frame) {
   stream.tracker->advance(seq);
   stream.earliest = std::max(stream.earliest, known.credential.epoch);
   stream.stuck_since.reset();
@@ -21,7 +22,8 @@ void EventOrder::consume(SubscribedStream& stream, std::uint64_t seq, std::uint6
     ++counts.denied;
     subscription_.count(*why);
   } else {
-    const Delivery event{stream.name, stream.id, known.credential.epoch, seq, time_ns, topic, body};
+    const Delivery event{stream.name, stream.id, known.credential.epoch, seq, time_ns, topic, body,
+                         frame};
     if (subscription_.actions.deliver(event) == Outcome::Delivered)
       ++counts.delivered;
     else

@@ -15,7 +15,8 @@ class EventOrder {
 
   // The next event under the prefix, said by `known`.
   void consume(SubscribedStream& stream, std::uint64_t seq, std::uint64_t time_ns,
-               KnownCredential& known, proto::ByteView topic, proto::ByteView body);
+               KnownCredential& known, proto::ByteView topic, proto::ByteView body,
+               proto::ByteView frame = {});
   // There is an event of ours with this seq, somebody's signed word for it. A source that has denied
   // it is believed no more, and counted.
   void learn_of(SubscribedStream& stream, std::uint64_t seq);

@@ -197,6 +197,17 @@ void Subscriber::ask(const proto::Hash& stream, std::uint32_t attempt, const std
   ask_at(nth(sources_of(stream), attempt), verb, args, std::move(on_answer));
 }
 
+void Subscriber::offer_credential(proto::ByteView sealed, const std::string& source) {
+  if (const auto why = core_.offer(sealed, source_id(source), loop_.now()))
+    log_.info("refused a credential that {} handed on: {}", source, to_string(*why));
+}
+
+std::optional<proto::Bytes> Subscriber::sealed_credential(const proto::Hash& id) const {
+  const KnownCredential* known = core_.credential(id);
+  if (!known || known->state != KnownCredential::State::Good) return std::nullopt;
+  return proto::encode_sealed(known->sealed);
+}
+
 void Subscriber::ask(const Question& question) {
   const std::string source = nth(sources_of(question.stream), question.attempt);
   ask_at(source, question.verb, question.args,

@@ -56,7 +56,7 @@ class Subscriber : private SubscriberActions {
     return core_.current_credential(stream);
   }
   proto::Decoded<SubscriberCore::Inspected> inspect(proto::ByteView frame,
-                                                    const proto::Hash& stream) {
+                                                    const std::optional<proto::Hash>& stream) {
     return core_.inspect(frame, stream, loop_.now());
   }
   const std::set<std::string>& publishers() const { return endpoints_; }
@@ -66,6 +66,15 @@ class Subscriber : private SubscriberActions {
   void ask(const proto::Hash& stream, std::uint32_t attempt, const std::string& verb,
            const proto::Map& args, Asker::OnAnswer on_answer);
   std::size_t sources(const proto::Hash& stream) const { return sources_of(stream).size(); }
+  // Whom ask() asks, in its order; of a stream that is not known (zero): the serve endpoints known.
+  std::vector<std::string> sources_of(const proto::Hash& stream) const;
+  // Asks one of them.
+  void ask_at(const std::string& source, const std::string& verb, const proto::Map& args,
+              Asker::OnAnswer on_answer);
+  // A credential that `source` handed on because it was asked: checked like any other.
+  void offer_credential(proto::ByteView sealed, const std::string& source);
+  // As it was received, to be handed on; only of one that is believed.
+  std::optional<proto::Bytes> sealed_credential(const proto::Hash& id) const;
   // Writes the cursor now; for a clean stop.
   void save_cursor();
 
@@ -93,9 +102,6 @@ class Subscriber : private SubscriberActions {
   void tick();
   void tell_joined();
   void watch_keyring();
-  std::vector<std::string> sources_of(const proto::Hash& stream) const;
-  void ask_at(const std::string& source, const std::string& verb, const proto::Map& args,
-              Asker::OnAnswer on_answer);
   void export_counts();
 
   base::Loop& loop_;

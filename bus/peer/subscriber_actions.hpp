@@ -19,6 +19,7 @@ struct Delivery {
   std::uint64_t time_ns;
   proto::ByteView topic;
   proto::ByteView body;  // msgpack; not looked into yet
+  proto::ByteView frame{};  // as it came, provable by itself; empty if it was held back or replayed
 };
 // "<stream>-<epoch>-<seq>": the same whenever the event comes, unlike any other event's.
 std::string event_id(const proto::Hash& stream, std::uint64_t epoch, std::uint64_t seq);

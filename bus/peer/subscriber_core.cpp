@@ -135,7 +135,7 @@ SubscriberCore::Refusal SubscriberCore::event(proto::ByteView bytes, SourceId so
                             event->seq - stream.header.first_seq, frame->path))
     return intake_.disproved(proto::Reject::BadPath, source, stream.id, now);
   // From here on it is the publisher's own word, whatever it says.
-  take(stream, *frame, *event, now);
+  take(stream, *frame, *event, bytes, now);
   return std::nullopt;
 }
 
@@ -194,7 +194,7 @@ SubscriberCore::Refusal SubscriberCore::new_header(SubscribedStream& stream,
 }
 
 void SubscriberCore::take(SubscribedStream& stream, const proto::EventFrame& frame,
-                          const proto::EventView& event, base::Now now) {
+                          const proto::EventView& event, proto::ByteView bytes, base::Now now) {
   if (!proto::is_under(frame.topic, subscription_.prefix)) return;
   if (!stream.tracker) return;  // joining: before the start
   GapTracker& tracker = *stream.tracker;
@@ -211,7 +211,7 @@ void SubscriberCore::take(SubscribedStream& stream, const proto::EventFrame& fra
   stream.whole |= event.base_segments >= subscription_.prefix_depth;
   if (tracker.in_order(previous) && stream.header.epoch == stream.epoch) {
     const auto sealer = stream.sealer;  // whatever the consumer does
-    order_.consume(stream, event.seq, event.time_ns, *sealer, frame.topic, event.body);
+    order_.consume(stream, event.seq, event.time_ns, *sealer, frame.topic, event.body, bytes);
     if (tracker.held() > 0) order_.drain(stream);
     return;
   }
@@ -220,9 +220,15 @@ void SubscriberCore::take(SubscribedStream& stream, const proto::EventFrame& fra
   catch_up_.pursue(stream, now);
 }
 
-proto::Decoded<SubscriberCore::Inspected> SubscriberCore::inspect(proto::ByteView bytes,
-                                                                  const proto::Hash& stream,
-                                                                  base::Now now) {
+std::optional<proto::Reject> SubscriberCore::offer(proto::ByteView sealed, SourceId source,
+                                                   base::Now now) {
+  const Refusal why = intake_.offer(sealed, CredentialBook::Came::Asked, source, now);
+  if (why) subscription_.count(*why);
+  return why;
+}
+
+proto::Decoded<SubscriberCore::Inspected> SubscriberCore::inspect(
+    proto::ByteView bytes, const std::optional<proto::Hash>& stream, base::Now now) {
   const auto frame = proto::decode_event_frame(bytes);
   if (!frame) return proto::refuse(frame.error());
   const auto header = proto::decode_header(frame->header());
@@ -230,11 +236,11 @@ proto::Decoded<SubscriberCore::Inspected> SubscriberCore::inspect(proto::ByteVie
   const auto event = proto::decode_event(frame->event);
   if (!event) return proto::refuse(event.error());
   CredentialBook& book = intake_.book();
-  if (!book.find(header->credential)) intake_.fetch(header->credential, stream, now);
+  if (stream && !book.find(header->credential)) intake_.fetch(header->credential, *stream, now);
   const auto known = book.check_seal(header->credential, header->time_ns, frame->header(),
                                      frame->seal(), false, now);
   if (!known) return proto::refuse(known.error());
-  if ((*known)->stream != stream) return proto::refuse(proto::Reject::WrongStream);
+  if (stream && (*known)->stream != *stream) return proto::refuse(proto::Reject::WrongStream);
   if (event->seq < header->first_seq || event->seq > header->last_seq())
     return proto::refuse(proto::Reject::BadIndex);
   proto::MerkleVerifier merkle(header->root, header->count);
@@ -242,8 +248,8 @@ proto::Decoded<SubscriberCore::Inspected> SubscriberCore::inspect(proto::ByteVie
                      event->seq - header->first_seq, frame->path))
     return proto::refuse(proto::Reject::BadPath);
   if (const auto why = book.denies(**known, frame->topic)) return proto::refuse(*why);
-  return Inspected{stream,      (*known)->credential.stream, header->epoch,
-                   event->seq,  std::string(frame->topic),   proto::Bytes(event->body)};
+  return Inspected{(*known)->stream, (*known)->credential.stream, header->epoch,
+                   event->seq,       std::string(frame->topic),   proto::Bytes(event->body)};
 }
 
 // ---- heads ----

@@ -38,7 +38,8 @@ class SubscriberCore {
   void tick(base::Now now);
 
   // An event by itself, as somebody handed it on: who sealed it and what it says, if the seal is
-  // good and the policy allows it. Moves no position. UnknownCredential: it is being fetched, try
+  // good and the policy allows it. Moves no position. `stream`: whose it has to be, if known.
+  // UnknownCredential: it is being fetched (if `stream` is known), or its signature checked; try
   // again.
   struct Inspected {
     proto::Hash stream;
@@ -48,8 +49,10 @@ class SubscriberCore {
     std::string topic;
     proto::Bytes body;
   };
-  proto::Decoded<Inspected> inspect(proto::ByteView frame, const proto::Hash& stream,
-                                    base::Now now);
+  proto::Decoded<Inspected> inspect(proto::ByteView frame,
+                                    const std::optional<proto::Hash>& stream, base::Now now);
+  // A credential that somebody handed on because we asked. The reason if it is not taken.
+  std::optional<proto::Reject> offer(proto::ByteView sealed, SourceId source, base::Now now);
 
   // Policy or keyring have changed.
   void set_policy(trust::Policy policy) { intake_.renew(std::move(policy)); }
@@ -77,7 +80,7 @@ class SubscriberCore {
                      const proto::EventFrame& frame, const proto::BatchHeader& header,
                      SourceId source, base::Now now);
   void take(SubscribedStream& stream, const proto::EventFrame& frame,
-            const proto::EventView& event, base::Now now);
+            const proto::EventView& event, proto::ByteView bytes, base::Now now);
   void installed(KnownCredential& known, base::Now now);
   SubscribedStream* add_stream(const KnownCredential& known);
   SubscribedStream* find_stream(const proto::Hash& id) const;

@@ -7,11 +7,17 @@
 #include <functional>
 #include <optional>
 
+#include <sys/stat.h>
+
 namespace mirrorbus::mirror {
 
 struct HeldFile {
   base::Fd fd;
   std::uint64_t size = 0;
+  struct stat st {};  // when it was opened
+
+  // What has been read meanwhile is what was opened.
+  bool unchanged() const;
 };
 
 // An implementation keeps its own connections; every call is on the one content thread.

@@ -51,6 +51,8 @@ class ObjectStream {
         piece.resize(at + static_cast<std::size_t>(got));
         offset_ += static_cast<std::uint64_t>(got);
         left_ -= static_cast<std::uint64_t>(got);
+        if (left_ == 0 && !file_.unchanged())
+          throw std::runtime_error("a file changed while it was being sent");
         continue;
       }
       if (next_ == hashes_.size()) break;
@@ -80,6 +82,12 @@ class ObjectStream {
 };
 
 }  // namespace
+
+bool HeldFile::unchanged() const {
+  struct stat now;
+  return ::fstat(fd.get(), &now) == 0 && now.st_size == st.st_size &&
+         now.st_mtim.tv_sec == st.st_mtim.tv_sec && now.st_mtim.tv_nsec == st.st_mtim.tv_nsec;
+}
 
 ContentServer::ContentServer(const base::Clock& clock, const peer::ListenSettings& settings,
                              base::Registry& registry, base::Log log)

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include <sys/random.h>
+
 namespace mirrorbus::mirror {
 namespace {
 
@@ -13,6 +15,13 @@ const peer::Settings& publishing(const peer::Settings& settings) {
   if (settings.bus.publish.empty())
     throw std::runtime_error("[bus] publish is needed: origins and mirrors say what they do");
   return settings;
+}
+
+proto::Bytes random_run() {
+  proto::Bytes run(proto::kRunSize, '\0');
+  if (::getrandom(run.data(), run.size(), 0) != static_cast<ssize_t>(run.size()))
+    base::throw_errno("drawing a random number");
+  return run;
 }
 
 std::unique_ptr<ContentServer> content_server(peer::Daemon& daemon) {
@@ -36,6 +45,7 @@ MirrorDaemon::Settings MirrorDaemon::read(const base::Config& config,
 MirrorDaemon::MirrorDaemon(peer::Daemon& daemon, Settings settings)
     : daemon_(daemon),
       settings_(std::move(settings)),
+      run_(random_run()),
       content_(content_server(daemon)),
       serve_(daemon.loop(), daemon.zmq(), daemon.metrics()),
       publisher_(
@@ -74,6 +84,11 @@ std::string MirrorDaemon::content_url() const {
   return "http://" + host + ":" + std::to_string(content_->port());
 }
 
+std::string MirrorDaemon::advertised_content() const {
+  const std::string& configured = daemon_.settings().bus.advertise_content;
+  return configured.empty() ? content_url() : configured;
+}
+
 void MirrorDaemon::subscribe() {
   peer::SubscriberOptions options;
   for (const TreeSettings& tree : settings_)
@@ -86,7 +101,7 @@ void MirrorDaemon::subscribe() {
   handlers.on_event = [this](const peer::Delivery& event) {
     for (MirrorRole* mirror : mirrors_)
       if (event.topic == update_topic(daemon_.settings().bus.base(), mirror->settings().name))
-        mirror->on_update(event.stream_id, event.stream, event.body, {});
+        mirror->on_update(event.stream_id, event.stream, event.body, event.frame);
     return peer::Outcome::Delivered;
   };
   handlers.on_credential = [this](const proto::Hash& stream, const proto::Credential& credential) {
@@ -107,7 +122,10 @@ void MirrorDaemon::add_trees(const Settings& settings) {
   const TreeContext context{daemon_.loop(),        publisher_,
                             subscriber_.get(),     daemon_.metrics(),
                             daemon_.log(""),       daemon_.settings().bus.base(),
-                            daemon_.settings().bus.state};
+                            daemon_.settings().bus.state,
+                            advertised_content(),
+                            content_ != nullptr,
+                            run_};
   for (const TreeSettings& tree : settings) {
     if (tree.role == TreeSettings::Role::Origin) {
       auto origin =
@@ -116,6 +134,7 @@ void MirrorDaemon::add_trees(const Settings& settings) {
       trees_.push_back(std::move(origin));
     } else {
       auto mirror = std::make_unique<MirrorRole>(context, tree);
+      if (content_) content_->add(mirror->holder());
       mirrors_.push_back(mirror.get());
       trees_.push_back(std::move(mirror));
     }
@@ -199,6 +218,14 @@ void MirrorDaemon::add_serve_verbs() {
       act(*tree, number, skip, std::move(reply));
     });
   };
+  serve_.add("have", [this](const proto::Request& request, const std::string& peer,
+                            peer::ServeReply reply) {
+    const auto said = proto::have_request(request.args);
+    if (!said) return reply.refuse(said.error());
+    TreeRole* tree = find(said->tree);
+    if (!tree) return reply.refuse(proto::Reject::NotHeld);
+    tree->have(*said, peer, std::move(reply));
+  });
   tree_verb("tree", [](TreeRole& tree, std::uint64_t number, std::uint64_t,
                        peer::ServeReply reply) { tree.sealed(number, std::move(reply)); });
   tree_verb("changes",

@@ -27,6 +27,7 @@ class MirrorDaemon {
 
  private:
   std::string content_url() const;
+  std::string advertised_content() const;  // as others see it
   void subscribe();
   void add_trees(const Settings& settings);
   void add_verbs();
@@ -39,6 +40,7 @@ class MirrorDaemon {
 
   peer::Daemon& daemon_;
   Settings settings_;
+  const proto::Bytes run_;
   std::unique_ptr<ContentServer> content_;
   peer::ServeServer serve_;
   peer::Publisher publisher_;

@@ -3,6 +3,7 @@
 #include "bus/peer/refused.hpp"
 #include "proto/tree_sync.hpp"
 #include "services/mirror/fidelity.hpp"
+#include "services/mirror/handed_on.hpp"
 
 #include <algorithm>
 
@@ -17,7 +18,8 @@ constexpr base::Duration kFirstBackoff = 1s;
 constexpr base::Duration kMaxBackoff = 60s;
 constexpr char kStreamKey[] = "origin_stream";
 
-tree::MirrorSettings engine_settings(const TreeSettings& settings, const std::string& work) {
+tree::MirrorSettings engine_settings(const TreeSettings& settings, const std::string& work,
+                                     bool serving) {
   tree::MirrorSettings engine;
   engine.path = settings.path;
   engine.work = work;
@@ -31,6 +33,7 @@ tree::MirrorSettings engine_settings(const TreeSettings& settings, const std::st
   if (settings.max_delete) engine.max_delete = {*settings.max_delete, 0};
   engine.min_free_bytes = settings.min_free;
   engine.adopt = settings.adopt;
+  engine.shelf = {serving ? settings.keep_packs : 0, settings.retain_versions};
   return engine;
 }
 
@@ -43,11 +46,12 @@ const std::string& with_directory(const std::string& path) {
 
 }  // namespace
 
-MirrorRole::Engine::Engine(const TreeSettings& settings, const std::string& index_file)
+MirrorRole::Engine::Engine(const TreeSettings& settings, const std::string& index_file,
+                           bool serving)
     : work(with_directory(settings.path), settings.name, settings.work,
            tree::WorkFolder::Mount::Same),
       index(index_file),
-      tree(engine_settings(settings, work.path()), index) {}
+      tree(engine_settings(settings, work.path(), serving), index) {}
 
 MirrorRole::Metrics::Metrics(base::Registry& r, const std::string& tree)
     : version(r.gauge("mirrorbus_tree_version", "Version committed.", {"tree", tree})),
@@ -60,16 +64,30 @@ MirrorRole::Metrics::Metrics(base::Registry& r, const std::string& tree)
       refused(r.counter("mirrorbus_tree_updates_refused_total",
                         "Updates and versions that were not taken.", {"tree", tree})),
       received(r.counter("mirrorbus_tree_received_bytes_total", "Content received.",
-                         {"tree", tree})) {}
+                         {"tree", tree})),
+      bad_items(r.counter("mirrorbus_tree_bad_items_total",
+                          "Things that a source sent and were no good, or did not send.",
+                          {"tree", tree})),
+      set_aside(r.counter("mirrorbus_tree_sources_set_aside_total",
+                          "Times that a source was set aside for bad items.", {"tree", tree})) {}
 
 MirrorRole::MirrorRole(const TreeContext& context, const TreeSettings& settings)
     : TreeRole(settings),
       context_(context),
       log_(context.log.area("tree " + settings.name)),
+      sources_(context.loop.clock()),
+      holder_(std::make_shared<TreeHolder>(settings.path)),
       metrics_(context.registry, settings.name),
       retry_(context.loop),
       every_second_(context.loop),
+      reader_(context.loop, 1),
       worker_(context.loop, 1) {
+  talk_ = std::make_unique<SourceTalk>(
+      context.loop, *context.subscriber, settings.name, context.run, context.content,
+      SourceTalk::Handlers{[this] { return standing(); },
+                           [this](const std::string& endpoint, std::uint64_t number) {
+                             ask_handed_on(endpoint, number);
+                           }});
   measure();
   open();
 }
@@ -79,6 +97,7 @@ MirrorRole::~MirrorRole() { stop(); }
 void MirrorRole::stop() {
   stopping_ = true;
   cancel_ = true;
+  talk_->stop();
   if (source_) source_->cancel();
 }
 
@@ -88,7 +107,7 @@ void MirrorRole::open() {
   busy_ = true;
   worker_.submit(
       [this, file = context_.state_dir + "/tree-" + settings_.name + ".sqlite"] {
-        engine_ = std::make_unique<Engine>(settings_, file);
+        engine_ = std::make_unique<Engine>(settings_, file, context_.serving);
         Opened found;
         found.committed = engine_->tree.committed();
         found.stream = engine_->index.setting(kStreamKey);
@@ -106,6 +125,7 @@ void MirrorRole::open() {
 }
 
 void MirrorRole::opened(Opened found) {
+  holder_->open(context_.state_dir + "/tree-" + settings_.name + ".sqlite", engine_->work.path());
   if (!found.warning.empty()) log_.warning("{}", found.warning);
   if (found.stream && found.stream->size() == proto::Hash::kSize)
     origin_ = proto::Hash::from_bytes(*found.stream);
@@ -123,20 +143,14 @@ void MirrorRole::opened(Opened found) {
 
 // ---- syncing ----
 
-// The origin's, then those that are configured; the next one whenever a sync from one did not do.
-std::string MirrorRole::content_url() const {
-  std::vector<std::string> urls = settings_.source;
-  if (origin_)
-    if (const proto::Credential* credential = context_.subscriber->current_credential(*origin_))
-      if (const auto url = credential->endpoint(proto::EndpointKind::Content); !url.empty())
-        urls.emplace(urls.begin(), url);
-  return urls.empty() ? std::string() : urls[source_turn_ % urls.size()];
-}
-
 // What the source sent and was no good, though it may have been done without.
 void MirrorRole::count_complaints() {
-  for (const auto& [why, count] : source_->complaints())
+  for (const auto& [why, count] : source_->complaints()) {
+    metrics_.bad_items.add(count);
     peer::count_refused(context_.registry, why, count);
+  }
+  const std::uint64_t aside = sources_.times_set_aside();
+  metrics_.set_aside.add(aside - std::exchange(set_aside_told_, aside));
 }
 
 void MirrorRole::consider() {
@@ -144,7 +158,8 @@ void MirrorRole::consider() {
   if (known_.empty() || known_.rbegin()->first <= committed_number_) return;
   if (context_.loop.now().mono < not_before_) return;
   if (refusal_ && refusal_->number == known_.rbegin()->first && !accepted_) return;
-  if (content_url().empty()) {
+  list_sources();
+  if (sources_.order().empty()) {
     last_error_ = "no content source: the origin advertises none, and [[tree]] source is empty";
     state_ = TreeState::Failed;
     return;
@@ -174,23 +189,25 @@ void MirrorRole::start_sync() {
   busy_ = true;
   state_ = TreeState::Fetching;
   phase_ = static_cast<int>(tree::Phase::Planning);
-  source_ = std::make_unique<HttpSource>(content_url());
-  source_name_ = source_->name();
+  source_ = new_source();
+  source_name_ = sources_.order().front();
   const base::MonoTime started = context_.loop.now().mono;
   log_.info("from version {} to {} from {}", committed_number_, target.number, source_name_);
   context_.publisher.publish(
       context_.sync_topic(settings_.name, "start"),
       proto::encode_sync(
           proto::SyncStart{target.tree, committed_number_, target.number, source_name_}));
+  auto sealer = sealer_for(versions.empty() ? proto::ByteView() : versions.back().sealed);
   worker_.submit(
       [this, versions = std::move(versions), accepted = std::exchange(accepted_, std::nullopt),
-       origin = *origin_] {
+       origin = *origin_, sealer = std::move(sealer)] {
         using State = tree::SyncResult::State;
         tree::SyncResult result =
             versions.empty() ? engine_->tree.repair(*source_, control())
                              : engine_->tree.bring_to(versions, *source_, control(), accepted);
         if (result.state == State::Committed || result.state == State::Incomplete)
           engine_->index.set_setting(kStreamKey, origin.view());
+        if (sealer) keep_credential(engine_->index, sealer->first, sealer->second);
         return result;
       },
       [this, started](base::Outcome<tree::SyncResult> outcome) {
@@ -200,6 +217,7 @@ void MirrorRole::start_sync() {
 
 void MirrorRole::finished(base::Outcome<tree::SyncResult> outcome, base::MonoTime started) {
   busy_ = false;
+  if (const std::string mostly = source_->mostly(); !mostly.empty()) source_name_ = mostly;
   bytes_received_ += source_->bytes_received();
   metrics_.received.add(source_->bytes_received());
   count_complaints();
@@ -263,6 +281,10 @@ void MirrorRole::taken(const tree::SyncResult& result, double seconds) {
     committed_record_ = done->second.update.record;
   }
   committed_number_ = result.version;
+  // Heard late, it came without its seal; ask for it, to hand it on.
+  if (const auto done = known_.find(result.version);
+      done != known_.end() && done->second.sealed.empty())
+    ask_version(*origin_, result.version, 0);
   known_.erase(known_.begin(), known_.upper_bound(result.version));
   last_error_.clear();
   backoff_ = {};
@@ -289,7 +311,6 @@ void MirrorRole::taken(const tree::SyncResult& result, double seconds) {
     proto::add_missing(complete, {item.path, item.reason});
   complete.missing_total = std::max(complete.missing_total, result.missing_count);
   if (incomplete) {
-    ++source_turn_;
     last_error_ =
         fmt::format("{} entries are missing; they are tried again", result.missing_count);
     if (const std::string& bad = source_->last_complaint(); !bad.empty()) last_error_ += "; " + bad;
@@ -300,6 +321,7 @@ void MirrorRole::taken(const tree::SyncResult& result, double seconds) {
   context_.publisher.publish(context_.sync_topic(settings_.name, "complete"),
                              proto::encode_sync(complete));
   committed(committed_number_);
+  talk_->wake();
 }
 
 void MirrorRole::failed(std::string why, double seconds) {
@@ -307,7 +329,6 @@ void MirrorRole::failed(std::string why, double seconds) {
   last_error_ = why;
   state_ = TreeState::Failed;
   metrics_.failures.add();
-  ++source_turn_;
   backoff_ = backoff_ == base::Duration{} ? kFirstBackoff
                                           : std::min<base::Duration>(backoff_ * 2, kMaxBackoff);
   log_.error("sync failed, trying again in {} s: {}",

@@ -2,10 +2,13 @@
 #pragma once
 
 #include "bus/base/pool.hpp"
-#include "services/mirror/http_source.hpp"
+#include "services/mirror/many_sources.hpp"
+#include "services/mirror/source_talk.hpp"
+#include "services/mirror/tree_holder.hpp"
 #include "services/mirror/tree_role.hpp"
 #include "services/tree/index.hpp"
 #include "services/tree/mirror_tree.hpp"
+#include "services/tree/version_changes.hpp"
 #include "services/tree/work_folder.hpp"
 
 #include <atomic>
@@ -22,6 +25,8 @@ class MirrorRole final : public TreeRole {
   // An update event of this tree's topic, verified. `frame`: as it came, if it is known.
   void on_update(const proto::Hash& stream, const proto::StreamName& name, proto::ByteView body,
                  proto::ByteView frame);
+  // For the content server, if this daemon has one; outlives the role.
+  std::shared_ptr<ContentHolder> holder() const { return holder_; }
   // A publisher of the bus is there, or advertises something new.
   void on_credential(const proto::Hash& stream, const proto::Credential& credential);
 
@@ -29,6 +34,7 @@ class MirrorRole final : public TreeRole {
   bool idle() const override { return !busy_; }
   void stop() override;
   void sealed(std::uint64_t number, peer::ServeReply reply) override;
+  void changes(std::uint64_t number, std::uint64_t skip, peer::ServeReply reply) override;
   void versions(peer::ControlReply reply) override;
   void verify(bool repair, peer::ControlReply reply) override;
   void sync(peer::ControlReply reply) override;
@@ -37,12 +43,13 @@ class MirrorRole final : public TreeRole {
   void resume() override;
 
  private:
+  std::string content_url() const override { return context_.content; }
   // What lives on the worker; made by its first job.
   struct Engine {
     tree::WorkFolder work;
     tree::Index index;
     tree::MirrorTree tree;
-    Engine(const TreeSettings& settings, const std::string& index_file);
+    Engine(const TreeSettings& settings, const std::string& index_file, bool serving);
   };
   struct Opened {
     std::optional<tree::StoredVersion> committed;
@@ -63,7 +70,19 @@ class MirrorRole final : public TreeRole {
   void ask_newest(const proto::Hash& stream);
   void consider();
   bool chain_complete();
-  std::string content_url() const;
+  // From one who cannot be the origin, with the credential that it was sealed with.
+  void ask_handed_on(const std::string& endpoint, std::uint64_t number);
+  void take_handed_on(const std::string& endpoint, const proto::Answer& answer);
+  void offer_sealer(const std::string& endpoint, const proto::Answer& answer);
+  // The version's event as it was sealed, to be handed on.
+  void keep_sealed(std::uint64_t number, proto::ByteView frame);
+  SourceTalk::Standing standing() const;
+  std::optional<std::string> origin_content() const;
+  // The credential an event was sealed with, as it can be handed on.
+  std::optional<std::pair<proto::Hash, proto::Bytes>> sealer_for(proto::ByteView frame) const;
+  const tree::Index& reading();  // on the reader
+  void list_sources();
+  std::unique_ptr<ManySources> new_source();
   void start_sync();
   void finished(base::Outcome<tree::SyncResult> outcome, base::MonoTime started);
   void apply_result(const tree::SyncResult& result, double seconds);
@@ -93,8 +112,11 @@ class MirrorRole final : public TreeRole {
   std::optional<tree::Refusal> refusal_, accepted_;
   base::Duration backoff_{};
   base::MonoTime not_before_{};  // of the next try
-  std::unique_ptr<HttpSource> source_;
-  std::size_t source_turn_ = 0;  // which of the places for content is asked
+  SourceList sources_;
+  std::uint64_t set_aside_told_ = 0;
+  std::unique_ptr<ManySources> source_;
+  std::shared_ptr<TreeHolder> holder_;
+  std::unique_ptr<SourceTalk> talk_;
   std::vector<peer::ControlReply> syncing_;  // who asked for the sync under way
 
   std::atomic<bool> cancel_{false};
@@ -110,10 +132,14 @@ class MirrorRole final : public TreeRole {
     base::Counter& failures;
     base::Counter& refused;
     base::Counter& received;
+    base::Counter& bad_items;
+    base::Counter& set_aside;
   } metrics_;
   base::Timer retry_, every_second_;
   // To ask again, by stream and version.
   std::map<std::pair<proto::Hash, std::uint64_t>, std::unique_ptr<base::Timer>> asking_;
+  std::unique_ptr<tree::Index> read_;  // the reader's, beside the engine's
+  base::WorkerPool reader_;            // what others ask waits for no sync
   base::WorkerPool worker_;
 };
 

@@ -25,23 +25,17 @@ TreeStatus MirrorRole::status() const {
   }
   if (status.state == TreeState::Current && origin_)
     for (const peer::StreamInfo& info : context_.subscriber->streams())
-      if (info.id == *origin_ && info.head_age > settings_.stale_after)
+      if (info.id == *origin_ && info.head_age > settings_.stale_after &&
+          !talk_->heard(settings_.stale_after))
         status.state = TreeState::Stale;
   status.lag_seconds = lag_seconds();
-  status.source = source_name_.empty() ? content_url() : source_name_;
+  status.source = source_name_;
+  status.sources = sources_.places();
   status.fidelity = fidelity_;
   status.bytes_received = bytes_received_ + (busy_ && source_ ? source_->bytes_received() : 0);
   status.last_sync_seconds = last_sync_seconds_;
   status.last_error = last_error_;
   return status;
-}
-
-void MirrorRole::sealed(std::uint64_t number, peer::ServeReply reply) {
-  if (!engine_) return reply.refuse(proto::Reject::Busy, 1000);
-  worker_.submit([this, number] { return find_sealed(engine_->index, number); },
-                 [reply = std::move(reply)](base::Outcome<SealedVersion> found) mutable {
-                   answer_sealed(found, std::move(reply));
-                 });
 }
 
 void MirrorRole::versions(peer::ControlReply reply) {
@@ -59,7 +53,10 @@ void MirrorRole::verify(bool repair, peer::ControlReply reply) {
   if (!engine_ || busy_) return reply.fail("the tree is busy; try again when it is current");
   busy_ = true;
   const TreeState before = std::exchange(state_, TreeState::Verifying);
-  if (repair) source_ = std::make_unique<HttpSource>(content_url());
+  if (repair) {
+    list_sources();
+    source_ = new_source();
+  }
   worker_.submit(
       [this, repair] {
         using State = tree::SyncResult::State;

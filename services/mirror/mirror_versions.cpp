@@ -55,6 +55,7 @@ void MirrorRole::on_update(const proto::Hash& stream, const proto::StreamName& n
                                "nothing is applied until the origin is looked at",
                                name.publisher, number));
   }
+  if (number == committed_number_ && !frame.empty()) keep_sealed(number, frame);
   if (number <= committed_number_) return;
   // The first one heard decides; it is written down with the first commit.
   if (!origin_) origin_ = stream;
@@ -65,6 +66,7 @@ void MirrorRole::on_update(const proto::Hash& stream, const proto::StreamName& n
 
 void MirrorRole::on_credential(const proto::Hash& stream, const proto::Credential& credential) {
   publishers_[stream] = credential.stream;
+  talk_->wake();
   if (!settings_.origin.empty() && credential.stream.publisher != settings_.origin) return;
   if (state_ != TreeState::Starting || !busy_) ask_newest(stream);
 }
@@ -90,7 +92,8 @@ void MirrorRole::version_answered(const proto::Hash& stream, std::uint64_t numbe
                                   std::uint32_t attempt,
                                   const proto::Decoded<proto::Answer>& answer) {
   bool again = !answer;
-  if (answer && !answer->refused && answer->parts.size() == 1) {
+  if (answer && !answer->refused && !answer->parts.empty()) {
+    if (answer->parts.size() == 2) offer_sealer({}, *answer);
     const auto event = context_.subscriber->inspect(answer->parts.front(), stream);
     if (event && event->topic == context_.update_topic(settings_.name))
       on_update(stream, event->name, event->body, answer->parts.front());
@@ -120,11 +123,15 @@ bool MirrorRole::chain_complete() {
   if (committed_number_ == 0 || newest - committed_number_ > kMaxChain) return true;
   if (asked_through_ >= newest) return true;
   if (!origin_ || context_.subscriber->sources(*origin_) == 0) return true;
+  const auto others = standing().hears_origin ? std::vector<std::string>() : talk_->answering();
   bool complete = true;
   for (std::uint64_t number = committed_number_ + 1; number < newest; ++number) {
     if (known_.contains(number)) continue;
     complete = false;
-    ask_version(*origin_, number, 0);
+    if (others.empty())
+      ask_version(*origin_, number, 0);
+    else
+      ask_handed_on(others.front(), number);
   }
   asked_through_ = newest;
   // Whoever does not answer is not waited for.

@@ -1,10 +1,9 @@
 #include "services/mirror/origin_role.hpp"
 
 #include "proto/tree_update.hpp"
-#include "services/tree/origin_content.hpp"
+#include "services/mirror/handed_on.hpp"
 
 #include <algorithm>
-#include <mutex>
 
 namespace mirrorbus::mirror {
 namespace {
@@ -18,7 +17,6 @@ constexpr base::Duration kTidyAfter = 5s;
 constexpr base::Duration kHearTogether = 100ms;
 // A root that is mounted over, unmounted or put in another's place tells nobody.
 constexpr base::Duration kRootCheck = 5s;
-constexpr std::size_t kChangesPage = 1000;
 
 tree::OriginSettings engine_settings(const TreeSettings& settings, const std::string& state_dir) {
   tree::OriginSettings engine;
@@ -62,50 +60,6 @@ void sort_unique(std::vector<T>& list) {
 
 }  // namespace
 
-// What the content server's thread hands out of the tree, with a connection of its own. It opens
-// when the tree has; the lock is for that one moment.
-class OriginRole::Holder final : public ContentHolder {
- public:
-  explicit Holder(std::string tree_path) : tree_path_(std::move(tree_path)) {}
-
-  void open(const std::string& index_file, const std::string& work) {
-    const std::lock_guard lock(mutex_);
-    index_file_ = index_file;
-    work_ = work;
-  }
-
-  std::optional<HeldFile> pack(const proto::Hash& hash) override {
-    tree::OriginContent* content = opened();
-    return content ? held(content->pack(hash)) : std::nullopt;
-  }
-  std::optional<HeldFile> object(const proto::Hash& hash) override {
-    tree::OriginContent* content = opened();
-    return content ? held(content->object(hash)) : std::nullopt;
-  }
-  std::optional<proto::Bytes> node(const proto::Hash& hash) override {
-    tree::OriginContent* content = opened();
-    return content ? content->node(hash) : std::nullopt;
-  }
-
- private:
-  tree::OriginContent* opened() {
-    const std::lock_guard lock(mutex_);
-    if (!content_ && !index_file_.empty())
-      content_ = std::make_unique<tree::OriginContent>(index_file_, work_, tree_path_);
-    return content_.get();
-  }
-  static std::optional<HeldFile> held(std::optional<tree::ServedFile> file) {
-    if (!file) return std::nullopt;
-    const std::uint64_t size = file->size();
-    return HeldFile{std::move(file->fd), size};
-  }
-
-  const std::string tree_path_;
-  std::mutex mutex_;
-  std::string index_file_, work_;
-  std::unique_ptr<tree::OriginContent> content_;
-};
-
 OriginRole::Metrics::Metrics(base::Registry& r, const std::string& tree)
     : version(r.gauge("mirrorbus_tree_version", "Version committed.", {"tree", tree})),
       versions(r.counter("mirrorbus_tree_versions_published_total", "Versions published.",
@@ -121,7 +75,7 @@ OriginRole::OriginRole(const TreeContext& context, const TreeSettings& settings,
       context_(context),
       log_(context.log.area("tree " + settings.name)),
       sent_(std::move(sent)),
-      holder_(std::make_shared<Holder>(settings.path)),
+      holder_(std::make_shared<TreeHolder>(settings.path)),
       settle_(settings.settle, settings.max_wait),
       metrics_(context.registry, settings.name),
       quiet_(context.loop),
@@ -533,16 +487,8 @@ void OriginRole::changes(std::uint64_t number, std::uint64_t skip, peer::ServeRe
   if (!open_) return reply.refuse(proto::Reject::Busy, 1000);
   worker_.submit(
       [this, number, skip] { return tree_->changes(number, skip, kChangesPage); },
-      [reply = std::move(reply)](
-          base::Outcome<std::optional<tree::OriginTree::ChangePage>> page) mutable {
-        if (!page) return reply.refuse(proto::Reject::Unavailable);
-        if (!*page) return reply.refuse(proto::Reject::NotHeld);
-        proto::Answer answer;
-        proto::Array list;
-        for (const proto::Change& change : (*page)->changes)
-          list.push_back(proto::to_value(change));
-        answer.fields = proto::Map{{"changes", std::move(list)}, {"more", (*page)->more}};
-        reply(std::move(answer));
+      [reply = std::move(reply)](base::Outcome<std::optional<tree::ChangePage>> page) mutable {
+        answer_changes(page, std::move(reply));
       });
 }
 

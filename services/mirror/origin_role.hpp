@@ -3,7 +3,7 @@
 #pragma once
 
 #include "bus/base/pool.hpp"
-#include "services/mirror/content_holder.hpp"
+#include "services/mirror/tree_holder.hpp"
 #include "services/mirror/tree_role.hpp"
 #include "services/tree/origin_tree.hpp"
 #include "services/tree/settle.hpp"
@@ -38,7 +38,7 @@ class OriginRole final : public TreeRole {
   void resume() override;
 
  private:
-  class Holder;
+  std::string content_url() const override { return context_.content; }
   // What a job on the worker brings back.
   struct Opened {
     tree::RootPlace root;
@@ -79,7 +79,7 @@ class OriginRole final : public TreeRole {
   TreeContext context_;
   base::Log log_;
   std::function<std::uint64_t()> sent_;
-  std::shared_ptr<Holder> holder_;
+  std::shared_ptr<TreeHolder> holder_;
   std::unique_ptr<tree::OriginTree> tree_;  // the worker's
   std::unique_ptr<tree::Watch> watch_;
   std::unique_ptr<base::FdWatch> watch_ready_;

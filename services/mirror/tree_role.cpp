@@ -2,8 +2,6 @@
 
 namespace mirrorbus::mirror {
 
-constexpr std::uint32_t kAskAgainMs = 1000;
-
 std::string_view to_string(TreeState state) noexcept {
   constexpr std::string_view kNames[] = {"starting", "scanning",  "current", "fetching",
                                          "applying", "verifying", "paused",  "refused",
@@ -12,6 +10,13 @@ std::string_view to_string(TreeState state) noexcept {
 }
 
 proto::Value to_value(const TreeStatus& s) {
+  proto::Array sources;
+  for (const SourceList::Place& place : s.sources)
+    sources.push_back(proto::Map{{"url", place.url},
+                                 {"state", to_string(place.state)},
+                                 {"bytes", place.bytes},
+                                 {"bad_items", place.bad_items},
+                                 {"last_error", place.last_error}});
   return proto::Map{{"name", s.name},
                     {"role", s.role},
                     {"path", s.path},
@@ -21,6 +26,7 @@ proto::Value to_value(const TreeStatus& s) {
                     {"state", to_string(s.state)},
                     {"lag_seconds", s.lag_seconds},
                     {"source", s.source},
+                    {"sources", std::move(sources)},
                     {"fidelity", s.fidelity},
                     {"bytes_received", s.bytes_received},
                     {"bytes_sent", s.bytes_sent},
@@ -42,6 +48,18 @@ void TreeRole::committed(std::uint64_t number) {
     waiting_.extract(waiting_.begin()).mapped()(proto::Value(number));
 }
 
+void TreeRole::have(const proto::HaveRequest& request, const std::string&,
+                    peer::ServeReply reply) {
+  proto::HaveAnswer answer;
+  answer.number = committed_;
+  answer.content = content_url();
+  answer.again_ms = 2000;
+  if (request.want > 0) answer.pull = proto::HaveAnswer::Pull::Here;
+  proto::Answer out;
+  out.fields = proto::to_fields(answer);
+  reply(std::move(out));
+}
+
 proto::Value version_list(const tree::Index& index) {
   proto::Array list;
   for (const std::uint64_t number : index.version_numbers())
@@ -52,22 +70,6 @@ proto::Value version_list(const tree::Index& index) {
                                 {"entries", version->record.counts.entries},
                                 {"bytes", version->record.counts.bytes}});
   return list;
-}
-
-SealedVersion find_sealed(const tree::Index& index, std::uint64_t number) {
-  const auto version = number == 0 ? index.newest() : index.version(number);
-  if (!version) return {{}, number == 0};
-  return {version->sealed, version->sealed.empty()};
-}
-
-void answer_sealed(base::Outcome<SealedVersion>& found, peer::ServeReply reply) {
-  if (!found) return reply.refuse(proto::Reject::Unavailable, kAskAgainMs);
-  if (found->frame.empty())
-    return found->coming ? reply.refuse(proto::Reject::Busy, kAskAgainMs)
-                         : reply.refuse(proto::Reject::NotHeld);
-  proto::Answer answer;
-  answer.parts.push_back(std::move(found->frame));
-  reply(std::move(answer));
 }
 
 std::string what_failed(const std::exception_ptr& error) {

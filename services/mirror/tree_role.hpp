@@ -8,7 +8,9 @@
 #include "bus/peer/control_socket.hpp"
 #include "bus/peer/publisher.hpp"
 #include "bus/peer/subscriber.hpp"
+#include "proto/tree_have.hpp"
 #include "proto/tree_update.hpp"
+#include "services/mirror/source_list.hpp"
 #include "services/mirror/tree_settings.hpp"
 #include "services/tree/index.hpp"
 
@@ -33,6 +35,9 @@ struct TreeContext {
   base::Log log;
   std::string base;       // prefix.env
   std::string state_dir;  // the daemon's
+  std::string content;    // the content listener's URL as others see it; empty: none
+  bool serving = false;   // there is a content listener
+  proto::Bytes run;       // drawn by this run of the daemon, proto::kRunSize bytes
 
   std::string update_topic(const std::string& tree) const {
     return mirror::update_topic(base, tree);
@@ -58,6 +63,7 @@ struct TreeStatus {
   TreeState state = TreeState::Starting;
   double lag_seconds = 0;  // age of the oldest published version not yet committed
   std::string source;
+  std::vector<SourceList::Place> sources;  // a mirror's
   std::string fidelity = "full";
   std::uint64_t bytes_received = 0;
   std::uint64_t bytes_sent = 0;
@@ -88,6 +94,8 @@ class TreeRole {
     (void)number, (void)skip;
     reply.refuse(proto::Reject::NotHeld);
   }
+  // Verb `have`: what somebody else has of the tree, and wants.
+  void have(const proto::HaveRequest& request, const std::string& peer, peer::ServeReply reply);
   virtual void versions(peer::ControlReply reply) = 0;
   virtual void verify(bool repair, peer::ControlReply reply) = 0;
   virtual void sync(peer::ControlReply reply) = 0;
@@ -100,6 +108,8 @@ class TreeRole {
  protected:
   // Tells those who wait.
   void committed(std::uint64_t number);
+  // This daemon's content listener, for who is told to pull here.
+  virtual std::string content_url() const = 0;
 
   const TreeSettings settings_;
 
@@ -110,15 +120,6 @@ class TreeRole {
 
 // The versions an index knows, for `bus-mirror versions`.
 proto::Value version_list(const tree::Index& index);
-// Serve verb `tree`: the sealed update event of a version, 0 = the newest. A tree without a version
-// yet, or whose version is about to be announced, is busy: whoever asked comes again, or would
-// never know.
-struct SealedVersion {
-  proto::Bytes frame;    // empty: none
-  bool coming = false;
-};
-SealedVersion find_sealed(const tree::Index& index, std::uint64_t number);
-void answer_sealed(base::Outcome<SealedVersion>& found, peer::ServeReply reply);
 // "DOING: what went wrong", from a worker's exception.
 std::string what_failed(const std::exception_ptr& error);
 

@@ -61,6 +61,7 @@ TreeSettings read_one(const base::ConfigTable& table) {
   for (const std::string& url : tree.source)
     if (!url.starts_with("http://") && !url.starts_with("https://"))
       table.fail("source", "\"" + url + "\" must begin with http:// or https://");
+  tree.keep_packs = table.size("keep_packs", tree.keep_packs);
   tree.stale_after = table.duration("stale_after", tree.stale_after);
   for (const std::string_view key : kNotBuilt)
     if (table.has(key)) table.fail(key, "is not built yet");

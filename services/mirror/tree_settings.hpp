@@ -45,6 +45,7 @@ struct TreeSettings {
   bool safe_links = false, nosuid = false, nodev = false;
   std::vector<std::string> source;  // further content sources: http:// or https://
   base::Duration stale_after = std::chrono::seconds(30);
+  std::uint64_t keep_packs = 1 << 30;  // bytes of packs kept for others; 0 without [content]
 
   // Raises base::ConfigError; keys of features that are not built are refused, not ignored.
   static std::vector<TreeSettings> read(const base::Config& config);

@@ -49,6 +49,10 @@ class ContentSource {
   // For messages and `source` in the status.
   virtual std::string name() const = 0;
 
+  // How many places it asks: what was bad or did not come may be right from the next, so it is worth
+  // asking that often again.
+  virtual std::size_t places() const { return 1; }
+
   // A delta pack from byte `offset` on (what is before it is here already). One thing.
   virtual void fetch_pack(const Wanted& pack, std::uint64_t offset, ContentSink& sink) = 0;
 

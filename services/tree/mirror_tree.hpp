@@ -15,6 +15,7 @@
 #include "services/tree/index.hpp"
 #include "services/tree/live_tree.hpp"
 #include "services/tree/metadata_policy.hpp"
+#include "services/tree/pack_shelf.hpp"
 #include "services/tree/progress.hpp"
 #include "services/tree/stager.hpp"
 
@@ -34,6 +35,7 @@ struct MirrorSettings {
   DeleteLimit max_delete;
   std::uint64_t min_free_bytes = 0;
   bool adopt = false;  // take over a directory that is not empty and not known
+  Shelf shelf;         // what is kept of packs and versions for others
   Probe* probe = nullptr;
   std::string boot;  // Staging::current_boot() if empty
 };

@@ -1,5 +1,5 @@
-// What an origin's tree hands out by hash: packs, nodes, contents. Reads beside the engine, with its
-// own connection to the index, so that serving does not wait for a scan.
+// What a tree, an origin's or a mirror's, hands out by hash: packs, nodes, contents. Reads beside the
+// engine, with its own connection to the index, so that serving does not wait for a scan or a sync.
 //
 // A file that shares its inode with the live tree is handed out only if it is known to be what its
 // name says: its stat is what the index recorded, or it has been hashed here and its stat is as it
@@ -25,7 +25,7 @@ struct ServedFile {
   base::Fd fd;
   struct stat st;
   std::uint64_t size() const { return static_cast<std::uint64_t>(st.st_size); }
-  // Still what it was when it was opened: ask after reading, too. What went out is else worthless.
+  // Still what it was when it was opened.
   bool unchanged() const;
 };
 

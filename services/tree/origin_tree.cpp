@@ -244,31 +244,9 @@ void OriginTree::continue_after(const proto::VersionRecord& last) {
   batch.commit();
 }
 
-std::optional<OriginTree::ChangePage> OriginTree::changes(std::uint64_t number, std::uint64_t skip,
-                                                          std::size_t limit) const {
-  const auto version = index_.version(number);
-  if (!version) return std::nullopt;
-  const auto before = number > 1 ? index_.version(number - 1) : std::nullopt;
-  if (!before && !version->record.parent.is_zero()) return std::nullopt;
-  const auto side = [this](const StoredVersion& v) {
-    return TreeSide{v.root.entry, [this](const Bytes& path, const Hash& id) {
-                      auto node = index_.blob(id);
-                      if (!node) throw std::runtime_error("the index lost directory '" + path + "'");
-                      return std::move(*node);
-                    }};
-  };
-  ChangePage page;
-  diff_trees(before ? std::optional(side(*before)) : std::nullopt, side(*version),
-             [&](const TreeChange& c) {
-               if (skip > 0) {
-                 --skip;
-                 return true;
-               }
-               page.more = page.changes.size() == limit;
-               if (!page.more) page.changes.push_back(c.change);
-               return !page.more;
-             });
-  return page;
+std::optional<ChangePage> OriginTree::changes(std::uint64_t number, std::uint64_t skip,
+                                              std::size_t limit) const {
+  return version_changes(index_, number, skip, limit);
 }
 
 void OriginTree::retain(base::WallTime now) {

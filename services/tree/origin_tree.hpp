@@ -17,6 +17,7 @@
 #include "services/tree/pack_writer.hpp"
 #include "services/tree/scan.hpp"
 #include "services/tree/work_folder.hpp"
+#include "services/tree/version_changes.hpp"
 
 #include <memory>
 #include <optional>
@@ -92,10 +93,6 @@ class OriginTree {
   void continue_after(const proto::VersionRecord& last);
   // What version `number` changed, from the `skip`-th on, at most `limit`. Nothing if it, or the one
   // before it, is not retained.
-  struct ChangePage {
-    std::vector<proto::Change> changes;
-    bool more = false;
-  };
   std::optional<ChangePage> changes(std::uint64_t number, std::uint64_t skip,
                                     std::size_t limit) const;
   // Forgets versions beyond what is to be retained, and their packs.

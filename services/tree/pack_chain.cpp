@@ -70,14 +70,27 @@ PackChain::PackChain(int work, TargetTree& target, const Index& index, const Wor
 }
 PackChain::~PackChain() = default;
 
-base::Fd PackChain::fetch(const proto::PackRef& pack, ContentSource& source) {
+// One that came whole before. Hashed again: its name may be on disk and its bytes not.
+base::Fd PackChain::kept(const proto::PackRef& pack) {
   const Bytes name = to_hex(pack.sha256);
+  base::Fd file(::openat(packs_.get(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+  if (!file) return {};
+  if (size_of(file.get()) == pack.size && hash_of_file(file.get(), pack.size) == pack.sha256)
+    return file;
+  ::unlinkat(packs_.get(), name.c_str(), 0);
+  return {};
+}
+
+base::Fd PackChain::fetch(const proto::PackRef& pack, ContentSource& source) {
+  if (base::Fd file = kept(pack)) return file;
+  const Bytes name = to_hex(pack.sha256), coming = name + ".part";
   base::Fd file(
-      ::openat(packs_.get(), name.c_str(), O_CREAT | O_RDWR | O_NOFOLLOW | O_CLOEXEC, 0600));
-  if (!file) throw_errno("open " + name + " in the pack folder");
+      ::openat(packs_.get(), coming.c_str(), O_CREAT | O_RDWR | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!file) throw_errno("open " + coming + " in the pack folder");
   std::uint64_t have = size_of(file.get());
-  // Twice: what is left of an interrupted transfer may be damaged.
-  for (int round = 0; round < 2; ++round) {
+  bool all_new = have == 0;  // nothing of an interrupted transfer, which may be damaged, is in it
+  // Once more than there are places.
+  for (std::size_t round = 0; round <= source.places(); ++round) {
     if (have < pack.size) {
       PackSink sink(file.get(), have, pack.size);
       source.fetch_pack({pack.sha256, pack.size}, have, sink);
@@ -85,11 +98,16 @@ base::Fd PackChain::fetch(const proto::PackRef& pack, ContentSource& source) {
       if (now == have) return {};  // not to be had
       have = now;
     }
-    if (have == pack.size && hash_of_file(file.get(), pack.size) == pack.sha256) return file;
+    if (have == pack.size && hash_of_file(file.get(), pack.size) == pack.sha256) {
+      EntryOps().replace(packs_.get(), coming, packs_.get(), name);
+      return file;
+    }
     if (have >= pack.size) {
-      if (round > 0) source.bad(pack.sha256, proto::Reject::BadHash, "is not the pack that was signed");
+      if (all_new)
+        source.bad(pack.sha256, proto::Reject::BadHash, "is not the pack that was signed");
       if (::ftruncate(file.get(), 0) != 0) throw_errno("empty a pack");
       have = 0;
+      all_new = true;
     }
   }
   if (have > 0) source.bad(pack.sha256, proto::Reject::Truncated, "is only the beginning of a pack");
@@ -307,8 +325,6 @@ void PackChain::run(std::size_t pack, const Job& job, Stager& stager, Staging& s
 void PackChain::clear() {
   readers_.clear();
   made_.clear();
-  const EntryOps ops;
-  for (const Bytes& name : ops.list(packs_.get())) ops.unlink(packs_.get(), name);
 }
 
 }  // namespace mirrorbus::tree

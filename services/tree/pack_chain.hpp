@@ -17,7 +17,7 @@ struct TargetVersion;
 
 class PackChain {
  public:
-  // Keeps packs in the folder `packs` of the work folder until clear().
+  // Packs go into the folder `packs` of the work folder, where tidy_shelf() says what stays.
   PackChain(int work, TargetTree& target, const Index& index, const WorkControl& control);
   ~PackChain();
 
@@ -35,6 +35,7 @@ class PackChain {
   void contents(Stager& stager, Staging& staging, const RootDir& root, ContentSource& source);
 
   void clear();
+  int folder() const { return packs_.get(); }
 
  private:
   // What a pack of the chain has to make.
@@ -43,6 +44,7 @@ class PackChain {
     std::unordered_set<proto::Hash> wanted;
   };
   std::optional<PackReader> read(const TargetVersion& version, ContentSource& source);
+  base::Fd kept(const proto::PackRef& pack);
   base::Fd fetch(const proto::PackRef& pack, ContentSource& source);
   std::vector<Job> jobs(const Stager& stager) const;
   bool base_is_live(const FileRef& base) const;

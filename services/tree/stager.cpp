@@ -283,8 +283,8 @@ class Stager::FetchSink : public ContentSink {
 
 void Stager::fetch(ContentSource& source) {
   progress_.phase = Phase::Fetching;
-  // Twice: what was cut off or went unanswered the first time is asked for once more.
-  for (int round = 0; round < 2 && !wanted_.empty(); ++round) {
+  // What was cut off, bad or unanswered is asked for once more, and of every further place.
+  for (std::size_t round = 0; round <= source.places() && !wanted_.empty(); ++round) {
     std::vector<Wanted> small;
     for (const Wanted& each : wanted()) {
       if (each.size_bytes > kLargeBytes)
@@ -306,8 +306,8 @@ void Stager::fetch_small(ContentSource& source, const std::vector<Wanted>& wante
     FetchSink sink(*this, source);
     try {
       source.fetch_objects(std::span(wanted).subspan(from, to - from), sink);
-    } catch (const SourceError&) {
-      sink.finish();
+    } catch (...) {
+      sink.finish();  // what has come whole need not come again
       throw;
     }
     sink.finish();

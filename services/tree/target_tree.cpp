@@ -76,10 +76,10 @@ Bytes TargetTree::encoded(const Hash& id) const {
 }
 
 void TargetTree::ask(ContentSource& source, const std::vector<Hash>& ids, std::uint64_t limit) {
-  // Once more for what was cut off or damaged.
+  // Again for what was cut off or damaged.
   std::vector<Hash> wanted = ids;
   std::string reason;
-  for (int round = 0; round < 2 && !wanted.empty(); ++round) {
+  for (std::size_t round = 0; round <= source.places() && !wanted.empty(); ++round) {
     BlobSink sink(source, cache_, limit);
     source.fetch_nodes(wanted, limit, sink);
     std::erase_if(wanted, [this](const Hash& id) { return cache_.has(id); });

@@ -171,7 +171,12 @@ class Mirrord(World):
         version = self.control("origin", "publish", tree="t")
         self.assertTrue(self.control("mirror", "wait", tree="t", version=version))
         self.assertEqual((self.dir / "mirror.tree" / "file").read_text(), "one")
-        self.assertTrue(self.said("mirror", f"sync failed.*127.0.0.1:{dead}"))
+        first, second = self.control("mirror", "status")[0]["sources"]
+        self.assertEqual((first["url"], first["state"], first["bytes"]), (dead_url, "failing", 0))
+        self.assertIn("unavailable", first["last_error"])
+        self.assertEqual((second["url"], second["state"]), (f"http://127.0.0.1:{content}", "ready"))
+        self.assertGreater(second["bytes"], 0)
+        self.assertFalse(self.said("mirror", "sync failed"))  # it went on within the same sync
 
     def test_a_mirror_without_space_tries_again_by_itself(self):
         both = [self.endpoints("origin"), self.endpoints("mirror")]

@@ -61,6 +61,12 @@ class Vectors(unittest.TestCase):
         answer = msgpack.unpackb(vector("serve/answer.bin"))
         self.assertEqual((answer["status"], answer["through"], answer["more"]), ("ok", 80, True))
 
+        have = {"v": 1, "id": 17, "verb": "have", "name": "distribution", "run": b"r" * 16, "number": 6}
+        have |= {"want": 7, "content": "http://192.0.2.7:9944"}
+        self.assertEqual(msgpack.packb(have), vector("serve/have.bin"))
+        answer = msgpack.unpackb(vector("serve/have_answer.bin"))
+        self.assertEqual((answer["pull"], len(answer["sources"]), answer["again_ms"]), ("others", 2, 5000))
+
     def test_submission_over_http(self):
         packed = msgpack.unpackb(vector("http_submit/submission.bin"))
         text = json.loads(vector("http_submit/submission.json"))

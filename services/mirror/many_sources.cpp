@@ -1,0 +1,215 @@
+#include "services/mirror/many_sources.hpp"
+
+#include "services/tree/progress.hpp"
+
+#include <algorithm>
+
+#include <fmt/core.h>
+
+namespace mirrorbus::mirror {
+
+// Hands an answer on and notes what came whole. Who does not hold a thing is not the last word.
+class ManySources::Passing final : public tree::ContentSink {
+ public:
+  Passing(tree::ContentSink& to, ManySources& all, Place& place)
+      : to_(to), all_(all), place_(place) {}
+
+  void begin(const proto::Hash& hash) override {
+    hash_ = hash;
+    all_.from_[hash] = from_start ? &place_ : nullptr;
+    to_.begin(hash);
+  }
+  void write(proto::ByteView bytes) override {
+    written += bytes.size();
+    to_.write(bytes);
+  }
+  void end() override {
+    came.insert(hash_);
+    to_.end();
+  }
+  void gone(const proto::Hash& hash, const std::string& reason) override {
+    lacking[hash] = place_.url + ": " + reason;
+  }
+
+  std::unordered_set<proto::Hash> came;
+  std::unordered_map<proto::Hash, std::string> lacking;
+  std::uint64_t written = 0;
+  bool from_start = true;  // the place sends the thing from its first byte on
+
+ private:
+  tree::ContentSink& to_;
+  ManySources& all_;
+  Place& place_;
+  proto::Hash hash_;
+};
+
+ManySources::ManySources(SourceList& list, Choose choose)
+    : list_(list), choose_(std::move(choose)) {}
+
+void ManySources::choose() {
+  if (!choose_) return;
+  const std::vector<std::string> urls = std::exchange(choose_, nullptr)();
+  const std::lock_guard lock(mutex_);
+  for (const std::string& url : urls) {
+    places_.push_back(std::make_unique<Place>());
+    places_.back()->url = url;
+    places_.back()->source = std::make_unique<HttpSource>(url);
+    if (cancelled_) places_.back()->source->cancel();
+  }
+}
+
+std::vector<ManySources::Place*> ManySources::order() const {
+  using State = SourceList::State;
+  std::vector<std::pair<State, Place*>> all;
+  for (const auto& place : places_) all.emplace_back(list_.state_of(place->url), place.get());
+  std::ranges::stable_sort(all, {}, &std::pair<State, Place*>::first);
+  std::vector<Place*> order;
+  for (const auto& [state, place] : all)
+    if (state != State::SetAside || all.front().first == State::SetAside) order.push_back(place);
+  return order;
+}
+
+std::string ManySources::name() const {
+  const std::lock_guard lock(mutex_);
+  return places_.empty() ? std::string("no source") : places_.front()->url;
+}
+
+std::size_t ManySources::places() const {
+  const std::lock_guard lock(mutex_);
+  return std::max<std::size_t>(1, places_.size());
+}
+
+std::uint64_t ManySources::bytes_received() const {
+  const std::lock_guard lock(mutex_);
+  std::uint64_t sum = 0;
+  for (const auto& place : places_) sum += place->source->bytes_received();
+  return sum;
+}
+
+std::string ManySources::mostly() const {
+  const std::lock_guard lock(mutex_);
+  const auto most = std::ranges::max_element(
+      places_, {}, [](const auto& place) { return place->source->bytes_received(); });
+  return most == places_.end() ? std::string() : (*most)->url;
+}
+
+void ManySources::cancel() {
+  const std::lock_guard lock(mutex_);
+  cancelled_ = true;
+  for (const auto& place : places_) place->source->cancel();
+}
+
+std::map<proto::Reject, std::uint64_t> ManySources::complaints() const {
+  std::map<proto::Reject, std::uint64_t> sum;
+  for (const auto& place : places_)
+    for (const auto& [why, count] : place->source->complaints()) sum[why] += count;
+  return sum;
+}
+
+std::optional<std::string> ManySources::ask(Place& place, const std::function<void()>& fetch) {
+  if (cancelled_) throw tree::Cancelled();
+  std::optional<std::string> failure;
+  try {
+    fetch();
+  } catch (const tree::SourceError& error) {
+    if (cancelled_) throw tree::Cancelled();
+    failure = error.what();
+    list_.failed(place.url, *failure);
+  }
+  const std::uint64_t now = place.source->bytes_received();
+  if (!failure) list_.delivered(place.url, now - std::exchange(place.told, now));
+  return failure;
+}
+
+void ManySources::fetch_one(One fetch, const tree::Wanted& thing, std::uint64_t offset,
+                            tree::ContentSink& sink) {
+  choose();
+  std::string failure, lacking;
+  for (Place* place : order()) {
+    if (place->bad.contains(thing.hash)) continue;
+    Passing passing(sink, *this, *place);
+    passing.from_start = offset == 0;
+    const auto failed =
+        ask(*place, [&] { ((*place->source).*fetch)(thing, offset, passing); });
+    if (failed)
+      failure = *failed;
+    else if (passing.lacking.empty())
+      return;
+    else
+      lacking = passing.lacking.begin()->second;
+    offset += passing.written;  // the next one goes on where this one broke off
+    if (offset >= thing.size_bytes && passing.written > 0) return sink.end();
+  }
+  if (!failure.empty()) throw tree::SourceError(failure);
+  sink.gone(thing.hash, lacking.empty() ? "no source sent it as it was signed" : lacking);
+}
+
+void ManySources::fetch_pack(const tree::Wanted& pack, std::uint64_t offset,
+                             tree::ContentSink& sink) {
+  fetch_one(&HttpSource::fetch_pack, pack, offset, sink);
+}
+
+void ManySources::fetch_range(const tree::Wanted& object, std::uint64_t offset,
+                              tree::ContentSink& sink) {
+  fetch_one(&HttpSource::fetch_range, object, offset, sink);
+}
+
+void ManySources::fetch_many(
+    std::vector<proto::Hash> hashes, tree::ContentSink& sink,
+    const std::function<void(HttpSource&, const std::vector<proto::Hash>&, tree::ContentSink&)>&
+        fetch) {
+  choose();
+  std::string failure;
+  std::unordered_map<proto::Hash, std::string> lacking;
+  for (Place* place : order()) {
+    std::vector<proto::Hash> asked;
+    for (const proto::Hash& hash : hashes)
+      if (!place->bad.contains(hash)) asked.push_back(hash);
+    if (asked.empty()) continue;
+    Passing passing(sink, *this, *place);
+    if (const auto failed = ask(*place, [&] { fetch(*place->source, asked, passing); }))
+      failure = *failed;
+    std::erase_if(hashes, [&](const proto::Hash& hash) { return passing.came.contains(hash); });
+    lacking.merge(passing.lacking);
+    if (hashes.empty()) return;
+  }
+  if (!failure.empty()) throw tree::SourceError(failure);
+  for (const proto::Hash& hash : hashes) {
+    const auto why = lacking.find(hash);
+    sink.gone(hash, why == lacking.end() ? "no source sent it as it was signed" : why->second);
+  }
+}
+
+void ManySources::fetch_nodes(std::span<const proto::Hash> ids, std::uint64_t limit_bytes,
+                              tree::ContentSink& sink) {
+  fetch_many({ids.begin(), ids.end()}, sink,
+             [&](HttpSource& source, const std::vector<proto::Hash>& some,
+                 tree::ContentSink& into) { source.fetch_nodes(some, limit_bytes, into); });
+}
+
+void ManySources::fetch_objects(std::span<const tree::Wanted> objects, tree::ContentSink& sink) {
+  std::unordered_map<proto::Hash, std::uint64_t> sizes;
+  std::vector<proto::Hash> hashes;
+  for (const tree::Wanted& object : objects)
+    if (sizes.emplace(object.hash, object.size_bytes).second) hashes.push_back(object.hash);
+  fetch_many(std::move(hashes), sink,
+             [&](HttpSource& source, const std::vector<proto::Hash>& some,
+                 tree::ContentSink& into) {
+               std::vector<tree::Wanted> wanted;
+               for (const proto::Hash& hash : some) wanted.push_back({hash, sizes.at(hash)});
+               source.fetch_objects(wanted, into);
+             });
+}
+
+void ManySources::bad(const proto::Hash& hash, proto::Reject why, const std::string& what) {
+  last_complaint_ = fmt::format("{}: {} {}", to_string(why), to_hex(hash), what);
+  const auto from = from_.find(hash);
+  if (from == from_.end() || !from->second) return;  // of several, and nobody knows whose fault
+  Place& place = *from->second;
+  last_complaint_ = place.url + ": " + last_complaint_;
+  place.bad.insert(hash);
+  place.source->bad(hash, why, what);
+  list_.bad(place.url, hash, last_complaint_);
+}
+
+}  // namespace mirrorbus::mirror

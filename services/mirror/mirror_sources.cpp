@@ -1,0 +1,125 @@
+// MirrorRole: where its content comes from, and what it hands on to others.
+#include "bus/peer/refused.hpp"
+#include "services/mirror/handed_on.hpp"
+#include "services/mirror/mirror_role.hpp"
+
+#include <algorithm>
+
+namespace mirrorbus::mirror {
+
+// ---- from others ----
+
+SourceTalk::Standing MirrorRole::standing() const {
+  SourceTalk::Standing now{committed_number_, head(), origin_, false};
+  if (!origin_) return now;
+  for (const peer::StreamInfo& info : context_.subscriber->streams())
+    if (info.id == *origin_)
+      now.hears_origin = info.state != peer::StreamState::Joining &&
+                         info.head_age < settings_.stale_after;
+  return now;
+}
+
+std::optional<std::string> MirrorRole::origin_content() const {
+  if (!origin_) return std::nullopt;
+  const proto::Credential* credential = context_.subscriber->current_credential(*origin_);
+  if (!credential) return std::nullopt;
+  const auto url = credential->endpoint(proto::EndpointKind::Content);
+  return url.empty() ? std::nullopt : std::optional(std::string(url));
+}
+
+// The origin's, then those of others who have what is wanted, then those that are configured. An
+// origin that is not heard cannot be reached for content either, most likely: it comes last.
+void MirrorRole::list_sources() {
+  std::vector<std::string> urls = talk_->having(head());
+  urls.insert(urls.end(), settings_.source.begin(), settings_.source.end());
+  if (const auto origin = origin_content())
+    urls.insert(standing().hears_origin ? urls.begin() : urls.end(), *origin);
+  std::erase(urls, context_.content);  // not from ourselves
+  sources_.set(std::move(urls));
+}
+
+std::unique_ptr<ManySources> MirrorRole::new_source() {
+  return std::make_unique<ManySources>(sources_, [this] { return sources_.order(); });
+}
+
+// ---- versions that others hand on ----
+
+void MirrorRole::ask_handed_on(const std::string& endpoint, std::uint64_t number) {
+  context_.subscriber->ask_at(
+      endpoint, "tree", {{"name", settings_.name}, {"number", number}},
+      [this, endpoint](proto::Decoded<proto::Answer> answer) {
+        if (!stopping_ && answer && !answer->refused && !answer->parts.empty())
+          take_handed_on(endpoint, *answer);
+      });
+}
+
+void MirrorRole::offer_sealer(const std::string& endpoint, const proto::Answer& answer) {
+  const auto sealer = sealer_of(answer.parts.front());
+  if (sealer && !context_.subscriber->sealed_credential(*sealer))
+    context_.subscriber->offer_credential(answer.parts[1], endpoint);
+}
+
+// If the credential is new it is checked first: the event is asked for again when it is believed.
+void MirrorRole::take_handed_on(const std::string& endpoint, const proto::Answer& answer) {
+  if (answer.parts.size() == 2) offer_sealer(endpoint, answer);
+  const proto::Bytes& frame = answer.parts.front();
+  const auto event = context_.subscriber->inspect(frame, origin_);
+  if (event && event->topic == context_.update_topic(settings_.name))
+    on_update(event->stream, event->name, event->body, frame);
+  else if (!event && event.error() != proto::Reject::UnknownCredential)
+    peer::count_refused(context_.registry, event.error());
+}
+
+// ---- to others ----
+
+std::optional<std::pair<proto::Hash, proto::Bytes>> MirrorRole::sealer_for(
+    proto::ByteView frame) const {
+  const auto id = sealer_of(frame);
+  if (!id) return std::nullopt;
+  auto sealed = context_.subscriber->sealed_credential(*id);
+  if (!sealed) return std::nullopt;
+  return std::pair(*id, std::move(*sealed));
+}
+
+void MirrorRole::keep_sealed(std::uint64_t number, proto::ByteView frame) {
+  if (!engine_ || !committed_record_) return;
+  worker_.submit(
+      [this, number, frame = proto::Bytes(frame), sealer = sealer_for(frame)] {
+        const auto version = engine_->index.version(number);
+        if (!version || !version->sealed.empty()) return;
+        engine_->index.mark_announced(number, frame);
+        if (sealer) keep_credential(engine_->index, sealer->first, sealer->second);
+      },
+      [this](base::Outcome<void> done) {
+        if (!done) log_.warning("a version's seal could not be kept: {}", what_failed(done.error()));
+      });
+}
+
+void MirrorRole::sealed(std::uint64_t number, peer::ServeReply reply) {
+  if (!engine_) return reply.refuse(proto::Reject::Busy, 1000);
+  reader_.submit([this, number] { return find_sealed(reading(), number); },
+                 [reply = std::move(reply)](base::Outcome<SealedVersion> found) mutable {
+                   answer_sealed(found, std::move(reply));
+                 });
+}
+
+void MirrorRole::changes(std::uint64_t number, std::uint64_t skip, peer::ServeReply reply) {
+  if (!engine_) return reply.refuse(proto::Reject::Busy, 1000);
+  reader_.submit(
+      [this, number, skip] {
+        return tree::version_changes(reading(), number, skip, kChangesPage);
+      },
+      [reply = std::move(reply)](base::Outcome<std::optional<tree::ChangePage>> page) mutable {
+        answer_changes(page, std::move(reply));
+      });
+}
+
+const tree::Index& MirrorRole::reading() {
+  if (!read_)
+    read_ = std::make_unique<tree::Index>(context_.state_dir + "/tree-" + settings_.name +
+                                              ".sqlite",
+                                          tree::Index::Options{.read_only = true});
+  return *read_;
+}
+
+}  // namespace mirrorbus::mirror

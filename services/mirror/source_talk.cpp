@@ -1,0 +1,124 @@
+#include "services/mirror/source_talk.hpp"
+
+#include <algorithm>
+
+namespace mirrorbus::mirror {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::size_t kMostPeers = 8;  // that one mirror talks to
+constexpr base::Duration kTick = 250ms;
+// Of a mirror that has to ask what is new; of one that is pulling, and whose place is kept for it
+// while it says so.
+constexpr base::Duration kFollowing = 2s, kPulling = 2s;
+constexpr base::Duration kTelling = 30s;   // of one that hears the origin
+constexpr base::Duration kUnanswered = 15s;
+
+}  // namespace
+
+SourceTalk::SourceTalk(base::Loop& loop, peer::Subscriber& subscriber, std::string tree,
+                       proto::Bytes run, std::string content, Handlers handlers)
+    : loop_(loop),
+      subscriber_(subscriber),
+      tree_(std::move(tree)),
+      run_(std::move(run)),
+      content_(std::move(content)),
+      handlers_(std::move(handlers)),
+      tick_(loop) {
+  tick_.start(kTick, [this] { tick(); });
+}
+
+void SourceTalk::stop() {
+  stopped_ = true;
+  tick_.cancel();
+}
+
+void SourceTalk::wake() {
+  for (auto& [endpoint, peer] : peers_)
+    if (peer.said) peer.due = {};
+}
+
+void SourceTalk::tick() {
+  tick_.start(kTick, [this] { tick(); });
+  order_ = subscriber_.sources_of(handlers_.standing().origin.value_or(proto::Hash{}));
+  if (order_.size() > kMostPeers) order_.resize(kMostPeers);
+  std::erase_if(peers_, [&](const auto& each) {
+    return !each.second.asking && std::ranges::find(order_, each.first) == order_.end();
+  });
+  const base::MonoTime now = loop_.now().mono;
+  for (const std::string& endpoint : order_)
+    if (Peer& peer = peers_[endpoint]; !peer.asking && peer.due <= now) tell(endpoint, nullptr);
+}
+
+void SourceTalk::tell(const std::string& endpoint, OnPlace on_place) {
+  const Standing now = handlers_.standing();
+  peers_[endpoint].asking = true;
+  const proto::HaveRequest request{tree_, run_, now.committed, want_, content_};
+  subscriber_.ask_at(endpoint, "have", proto::to_args(request),
+                     [this, endpoint, on_place = std::move(on_place)](
+                         proto::Decoded<proto::Answer> answer) mutable {
+                       if (!stopped_)
+                         answered(endpoint, std::move(answer), std::move(on_place));
+                     });
+}
+
+base::Duration SourceTalk::pace(const Peer& peer) const {
+  if (!peer.said) return kUnanswered;
+  const base::Duration asked_for = std::chrono::milliseconds(peer.said->again_ms);
+  if (want_ > 0) return kPulling;
+  return handlers_.standing().hears_origin ? std::max(asked_for, kTelling)
+                                           : std::max(asked_for, kFollowing);
+}
+
+void SourceTalk::answered(const std::string& endpoint, proto::Decoded<proto::Answer> answer,
+                          OnPlace on_place) {
+  Peer& peer = peers_[endpoint];
+  peer.asking = false;
+  peer.said.reset();
+  if (answer && !answer->refused)
+    if (auto said = proto::have_answer(answer->fields)) peer.said = std::move(*said);
+  const base::MonoTime now = loop_.now().mono;
+  if (peer.said) peer.heard = now;
+  peer.due = now + pace(peer);
+  const std::optional<proto::HaveAnswer> said = peer.said;
+  if (on_place) on_place(said);
+  if (said && said->number > handlers_.standing().known) handlers_.on_newer(endpoint, said->number);
+}
+
+std::vector<std::string> SourceTalk::answering() const {
+  std::vector<std::string> who;
+  for (const std::string& endpoint : order_)
+    if (const auto it = peers_.find(endpoint); it != peers_.end() && it->second.said)
+      who.push_back(endpoint);
+  return who;
+}
+
+std::vector<std::string> SourceTalk::having(std::uint64_t version) const {
+  std::vector<std::string> urls;
+  for (const std::string& endpoint : answering()) {
+    const proto::HaveAnswer& said = *peers_.at(endpoint).said;
+    if (said.number >= version && !said.content.empty()) urls.push_back(said.content);
+  }
+  return urls;
+}
+
+bool SourceTalk::heard(base::Duration within) const {
+  const base::MonoTime since = loop_.now().mono - within;
+  return std::ranges::any_of(
+      peers_, [&](const auto& each) { return each.second.said && each.second.heard > since; });
+}
+
+void SourceTalk::ask_to_pull(std::uint64_t version, OnPlace on_place) {
+  want_ = version;
+  const auto who = answering();
+  if (who.empty()) return on_place(std::nullopt);
+  tell(who.front(), std::move(on_place));
+}
+
+void SourceTalk::pulled() {
+  want_ = 0;
+  wake();
+}
+
+}  // namespace mirrorbus::mirror

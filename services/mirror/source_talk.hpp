@@ -1,0 +1,78 @@
+// What a mirror and those it pulls from tell each other of a tree, by the serve verb `have`: it
+// says what it has, and hears what they have, where else there is content, and from whom to pull. So a
+// mirror that cannot hear the origin follows one that can. Loop thread only. See proto/serve.md.
+#pragma once
+
+#include "bus/base/loop.hpp"
+#include "bus/peer/subscriber.hpp"
+#include "proto/tree_have.hpp"
+
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace mirrorbus::mirror {
+
+class SourceTalk {
+ public:
+  // What the mirror can say of itself now.
+  struct Standing {
+    std::uint64_t committed = 0;
+    std::uint64_t known = 0;              // the newest version it knows of
+    std::optional<proto::Hash> origin{};  // the stream it follows
+    bool hears_origin = false;            // by the bus: then nobody need be asked what is new
+  };
+  struct Handlers {
+    std::function<Standing()> standing;
+    // `endpoint` has a version that is not known here.
+    std::function<void(const std::string& endpoint, std::uint64_t number)> on_newer;
+  };
+  // `content`: our content listener's URL, or empty. `run`: this daemon's, proto::kRunSize bytes.
+  SourceTalk(base::Loop& loop, peer::Subscriber& subscriber, std::string tree, proto::Bytes run,
+             std::string content, Handlers handlers);
+
+  // There is something new to say, or to hear: soon.
+  void wake();
+  void stop();
+
+  // Content listeners of those who answer and have at least `version`.
+  std::vector<std::string> having(std::uint64_t version) const;
+  // Who answers, the one to ask first before the others.
+  std::vector<std::string> answering() const;
+  // Somebody said within `within` what he has.
+  bool heard(base::Duration within) const;
+
+  // Asks where to pull `version` from, whoever answers first; nothing if nobody does. Until
+  // pulled() everybody is told that we are at it.
+  using OnPlace = std::move_only_function<void(std::optional<proto::HaveAnswer>)>;
+  void ask_to_pull(std::uint64_t version, OnPlace on_place);
+  void pulled();
+
+ private:
+  struct Peer {
+    std::optional<proto::HaveAnswer> said{};  // the answer, if there was one to the last question
+    base::MonoTime heard{};
+    base::MonoTime due{};  // when to tell it again
+    bool asking = false;
+  };
+  void tick();
+  void tell(const std::string& endpoint, OnPlace on_place);
+  void answered(const std::string& endpoint, proto::Decoded<proto::Answer> answer,
+                OnPlace on_place);
+  base::Duration pace(const Peer& peer) const;
+
+  base::Loop& loop_;
+  peer::Subscriber& subscriber_;
+  const std::string tree_;
+  const proto::Bytes run_;
+  const std::string content_;
+  Handlers handlers_;
+  std::vector<std::string> order_;  // endpoints, as they are to be asked
+  std::map<std::string, Peer> peers_;
+  std::uint64_t want_ = 0;
+  bool stopped_ = false;
+  base::Timer tick_;
+};
+
+}  // namespace mirrorbus::mirror

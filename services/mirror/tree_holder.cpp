@@ -1,0 +1,42 @@
+#include "services/mirror/tree_holder.hpp"
+
+namespace mirrorbus::mirror {
+namespace {
+
+std::optional<HeldFile> held(std::optional<tree::ServedFile> file) {
+  if (!file) return std::nullopt;
+  const std::uint64_t size = file->size();
+  return HeldFile{std::move(file->fd), size, file->st};
+}
+
+}  // namespace
+
+void TreeHolder::open(const std::string& index_file, const std::string& work) {
+  const std::lock_guard lock(mutex_);
+  index_file_ = index_file;
+  work_ = work;
+}
+
+tree::OriginContent* TreeHolder::opened() {
+  const std::lock_guard lock(mutex_);
+  if (!content_ && !index_file_.empty())
+    content_ = std::make_unique<tree::OriginContent>(index_file_, work_, tree_path_);
+  return content_.get();
+}
+
+std::optional<HeldFile> TreeHolder::pack(const proto::Hash& hash) {
+  tree::OriginContent* content = opened();
+  return content ? held(content->pack(hash)) : std::nullopt;
+}
+
+std::optional<HeldFile> TreeHolder::object(const proto::Hash& hash) {
+  tree::OriginContent* content = opened();
+  return content ? held(content->object(hash)) : std::nullopt;
+}
+
+std::optional<proto::Bytes> TreeHolder::node(const proto::Hash& hash) {
+  tree::OriginContent* content = opened();
+  return content ? content->node(hash) : std::nullopt;
+}
+
+}  // namespace mirrorbus::mirror

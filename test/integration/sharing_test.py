@@ -1,0 +1,127 @@
+#!/usr/bin/python3
+"""Mirrors that serve mirrors: one that cannot reach the origin; sources that fail or lie; who is sent
+where."""
+import os
+import subprocess
+import sys
+
+from mirroring import RandomTree
+from world import World, free_ports, main, until
+
+MIRROR = """
+[discovery]
+static = [{sources}]
+[content]
+listen = "127.0.0.1:{content}"
+[[tree]]
+name = "t"
+path = "{dir}/{name}/tree"
+role = "mirror"
+max_delete = 1000000
+{more}
+"""
+ORIGIN = """
+[content]
+listen = "127.0.0.1:{content}"
+[[tree]]
+name = "t"
+path = "{dir}/a/tree"
+role = "origin"
+publish = "manual"
+{more}
+"""
+
+
+class Sharing(World):
+    def origin(self, bus="", content=0, more=""):
+        (self.dir / "a").mkdir(exist_ok=True)
+        return self.config("origin", ORIGIN.format(dir=self.dir, content=content, more=more), bus=bus)
+
+    def mirror(self, name, of, content=0, more="", bus=""):
+        """The configuration of a mirror that knows of nobody but the daemons `of`."""
+        (self.dir / name).mkdir(exist_ok=True)
+        listed = ", ".join(
+            f'{{ publish = "ipc://{self.dir}/{o}.publish", serve = "ipc://{self.dir}/{o}.serve" }}' for o in of
+        )
+        text = MIRROR.format(dir=self.dir, name=name, sources=listed, content=content, more=more)
+        return self.config(name, text, bus=bus, state=f"{name}.state")
+
+    def up(self, name, config):
+        process = self.start("bus-mirrord", config, name)
+        self.ready(name if name == "origin" else f"{name}.state")
+        return process
+
+    def status(self, name):
+        return self.control(f"{name}.state", "status")[0]
+
+    def publish(self):
+        return until("a version is published", lambda: self.control("origin", "publish", tree="t"))
+
+    def reaches(self, name, version, seconds=60):
+        until(lambda: f"{name} reaches {version}: {self.control(f'{name}.state', 'status')}",
+              lambda: (self.control(f"{name}.state", "status") or [{"version": 0}])[0]["version"] >= version,
+              seconds)
+
+    def assertSame(self, name, when):
+        one, other = self.dir / "a/tree", self.dir / name / "tree"
+        for a, b in [(one, other), (other, one)]:
+            said = subprocess.run(
+                ["rsync", "-naHAXc", "-@-1", "--delete", "--itemize-changes", f"{a}/", f"{b}/"],
+                capture_output=True, text=True, check=True,
+            ).stdout
+            self.assertEqual(said, "", f"{name}, {when}: {a} -> {b}")
+
+
+class SecondTier(Sharing):
+    def test_a_mirror_follows_one_that_reaches_the_origin(self):
+        dead, content = free_ports(2)
+        # What the origin says of itself nobody can reach; only the first mirror is told another way.
+        origin = self.origin(bus=f'advertise_content = "http://127.0.0.1:{dead}"', content=content)
+        first = self.mirror("m1", ["origin"], more=f'source = ["http://127.0.0.1:{content}"]')
+        second = self.mirror("m2", ["m1"])
+        tree = RandomTree(self.dir / "a/tree", 300, 7)
+        self.up("origin", origin)
+        self.up("m1", first)
+        self.up("m2", second)
+        version = self.publish()
+        self.reaches("m2", version)
+        self.assertSame("m2", "after the first sync")
+
+        for _ in range(3):
+            tree.change()
+            version = self.publish()
+            self.reaches("m2", version)
+        self.assertSame("m2", "after following")
+        status = self.status("m2")
+        self.assertEqual(status["state"], "current")
+        self.assertGreater(status["bytes_received"], 0)
+        used = [s for s in status["sources"] if s["bytes"] > 0]
+        self.assertEqual(len(used), 1, status["sources"])
+        port = int(used[0]["url"].rsplit(":", 1)[1])
+        self.assertNotIn(port, (dead, content))
+
+        # The first one has what a third asks for, packs too, also after both were away.
+        third = self.mirror("m3", ["m2"])
+        self.up("m3", third)
+        self.reaches("m3", version)
+        self.assertSame("m3", "through two others")
+        self.assertEqual(self.status("m3")["tree_hash"], status["tree_hash"])
+
+    def test_what_a_mirror_is_asked(self):
+        self.origin()
+        tree = RandomTree(self.dir / "a/tree", 100, 3)
+        self.up("origin", self.dir / "origin.toml")
+        self.up("m1", self.mirror("m1", ["origin"]))
+        self.reaches("m1", self.publish())
+        tree.change()
+        for number in range(4):  # too much for the event itself
+            (self.dir / f"a/tree/random{number}").write_bytes(os.urandom(30_000))
+        version = self.publish()
+        self.reaches("m1", version)
+        # Its packs are kept, whole ones only, and the index forgets no version of these few.
+        kept = {p.name for p in (self.dir / "m1/.mirrorbus-t/packs").iterdir()}
+        self.assertTrue(kept and all(len(name) == 64 for name in kept), kept)
+
+
+if __name__ == "__main__":
+    main(sys.argv)
