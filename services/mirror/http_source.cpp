@@ -67,6 +67,7 @@ void HttpSource::fetch_range(const tree::Wanted& object, std::uint64_t offset,
 void HttpSource::fetch_many(const std::string& folder, const std::vector<proto::Hash>& hashes,
                             const std::function<std::uint64_t(const proto::Hash&)>& limit,
                             tree::ContentSink& sink) {
+  if (only_files_) return fetch_each(folder, hashes, limit, sink);
   const std::string url = fmt::format("{}/{}", base_, folder);
   std::string lie;
   auto lie_is = proto::Reject::BadHash;
@@ -107,9 +108,20 @@ void HttpSource::fetch_many(const std::string& folder, const std::vector<proto::
   if (!lie.empty()) fail(lie_is, lie);
   if (refused) fail(*refused, url + ": the answer is not one of contents");
   if (!result) fail(result.error());
+  // No such place to post to, or no such method: a server that holds files.
+  if (result->status == 404 || result->status == 405 || result->status == 501) {
+    only_files_ = true;
+    return fetch_each(folder, hashes, limit, sink);
+  }
   if (!result->ok())
     fail(proto::Reject::Unavailable, fmt::format("{}: status {}", url, result->status));
   if (!parser.at_boundary()) fail(proto::Reject::Truncated, url + ": the answer was cut off");
+}
+
+void HttpSource::fetch_each(const std::string& folder, const std::vector<proto::Hash>& hashes,
+                            const std::function<std::uint64_t(const proto::Hash&)>& limit,
+                            tree::ContentSink& sink) {
+  for (const proto::Hash& hash : hashes) fetch_one(folder, {hash, limit(hash)}, 0, sink);
 }
 
 void HttpSource::fetch_nodes(std::span<const proto::Hash> ids, std::uint64_t limit_bytes,

@@ -40,8 +40,14 @@ class HttpSource final : public tree::ContentSource {
                   const std::function<std::uint64_t(const proto::Hash&)>& limit,
                   tree::ContentSink& sink);
 
+  // One request for each: what a server that only has files can do.
+  void fetch_each(const std::string& folder, const std::vector<proto::Hash>& hashes,
+                  const std::function<std::uint64_t(const proto::Hash&)>& limit,
+                  tree::ContentSink& sink);
+
   std::string base_;  // without a "/" at its end
   net::HttpClient client_;
+  bool only_files_ = false;  // it has said that it takes no POST
   std::atomic<std::uint64_t> bytes_{0};
   std::map<proto::Reject, std::uint64_t> complaints_;
   std::string last_complaint_;

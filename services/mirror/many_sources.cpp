@@ -15,6 +15,8 @@ class ManySources::Passing final : public tree::ContentSink {
       : to_(to), all_(all), place_(place) {}
 
   void begin(const proto::Hash& hash) override {
+    if (place_.dismissed && all_.places_.size() > 1)
+      throw tree::SourceError(place_.url + ": set aside for bad items");
     hash_ = hash;
     all_.from_[hash] = from_start ? &place_ : nullptr;
     to_.begin(hash);
@@ -210,6 +212,7 @@ void ManySources::bad(const proto::Hash& hash, proto::Reject why, const std::str
   place.bad.insert(hash);
   place.source->bad(hash, why, what);
   list_.bad(place.url, hash, last_complaint_);
+  place.dismissed = list_.state_of(place.url) == SourceList::State::SetAside;
 }
 
 }  // namespace mirrorbus::mirror

@@ -48,6 +48,7 @@ class ManySources final : public tree::ContentSource {
     std::unique_ptr<HttpSource> source;
     std::unordered_set<proto::Hash> bad;  // not asked for these again
     std::uint64_t told = 0;               // bytes that the list knows of
+    bool dismissed = false;               // set aside in this work
   };
   class Passing;
 

@@ -57,6 +57,8 @@ void SourceList::bad(const std::string& url, const proto::Hash& item, const std:
   Record& record = records_[url];
   record.last_error = why;
   ++record.bad_items;
+  // What was on its way when it was set aside is no further offence.
+  if (state(record, clock_.now().mono) == State::SetAside) return;
   record.bad.insert(item);
   if (record.bad.size() < kBadItems) return;
   record.bad.clear();

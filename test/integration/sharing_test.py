@@ -1,9 +1,13 @@
 #!/usr/bin/python3
 """Mirrors that serve mirrors: one that cannot reach the origin; sources that fail or lie; who is sent
 where."""
+import http.server
 import os
 import subprocess
 import sys
+import threading
+import urllib.error
+import urllib.request
 
 from mirroring import RandomTree
 from world import World, free_ports, main, until
@@ -121,6 +125,60 @@ class SecondTier(Sharing):
         # Its packs are kept, whole ones only, and the index forgets no version of these few.
         kept = {p.name for p in (self.dir / "m1/.mirrorbus-t/packs").iterdir()}
         self.assertTrue(kept and all(len(name) == 64 for name in kept), kept)
+
+
+class Liar(http.server.BaseHTTPRequestHandler):
+    """Hands on what `server.origin` says, but for the last byte of every object."""
+
+    def log_message(self, *_):
+        pass
+
+    def do_POST(self):
+        self.send_error(405)
+
+    def do_GET(self):
+        try:
+            with urllib.request.urlopen(self.server.origin + self.path) as answer:
+                body = answer.read()
+        except urllib.error.HTTPError as error:
+            return self.send_error(error.code)
+        if body and "/objects/" in self.path:
+            body = body[:-1] + bytes([body[-1] ^ 1])
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+class SeveralSources(Sharing):
+    def liar(self, origin):
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Liar)
+        server.origin = origin
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        self.addCleanup(thread.join)
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        return f"http://127.0.0.1:{server.server_address[1]}"
+
+    def test_one_that_lies_is_set_aside_and_the_sync_goes_on(self):
+        dead, content = free_ports(2)
+        good = f"http://127.0.0.1:{content}"
+        lies = self.liar(good)
+        RandomTree(self.dir / "a/tree", 200, 5)
+        self.up("origin", self.origin(bus=f'advertise_content = "http://127.0.0.1:{dead}"', content=content))
+        mirror = self.mirror("m1", ["origin"], more=f'source = ["{lies}", "{good}"]')
+        version = self.publish()
+        self.up("m1", mirror)
+        self.reaches("m1", version)
+        self.assertSame("m1", "past a liar")
+        sources = {s["url"]: s for s in self.status("m1")["sources"]}
+        self.assertEqual(sources[lies]["state"], "set_aside", sources)
+        self.assertGreaterEqual(sources[lies]["bad_items"], 3)
+        self.assertIn("bad_hash", sources[lies]["last_error"])
+        self.assertEqual(sources[good]["state"], "ready")
+        self.assertFalse(self.said("m1", "sync failed"))
+        self.assertEqual(self.metric("m1.state", "mirrorbus_tree_sources_set_aside_total"), 1)
 
 
 if __name__ == "__main__":

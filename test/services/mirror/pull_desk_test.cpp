@@ -1,0 +1,163 @@
+#include "services/mirror/pull_desk.hpp"
+
+#include "test/services/mirror/virtual_clock.hpp"
+
+#include <cmath>
+#include <cstdlib>
+#include <queue>
+#include <random>
+
+#include <fmt/core.h>
+#include <catch2/catch.hpp>
+
+using namespace mirrorbus;
+using namespace std::chrono_literals;
+using mirror::PullDesk;
+using Pull = proto::HaveAnswer::Pull;
+
+namespace {
+
+proto::Bytes run_of(int number) {
+  proto::Bytes run = std::to_string(number);
+  run.resize(proto::kRunSize, '-');
+  return run;
+}
+std::string url_of(int number) { return "http://mirror" + std::to_string(number); }
+
+struct Desk {
+  PullDesk desk;
+  test::VirtualClock clock;
+  PullDesk::Verdict said(int who, std::uint64_t number, std::uint64_t want) {
+    return desk.said(run_of(who), number, want, url_of(who), 7, clock.time.mono);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a few pull here, then those who have it are named", "[desk]") {
+  Desk d;
+  CHECK(d.said(1, 0, 7).pull == Pull::Here);
+  CHECK(d.said(2, 0, 7).pull == Pull::Here);
+  CHECK(d.said(3, 0, 7).pull == Pull::Later);
+  CHECK(d.said(1, 0, 7).pull == Pull::Here);  // is at it
+  CHECK(d.said(1, 7, 0).pull == Pull::None);
+  CHECK(d.said(3, 0, 7).pull == Pull::Here);  // the third of four
+  CHECK(d.said(2, 7, 0).pull == Pull::None);
+  CHECK(d.said(3, 7, 0).pull == Pull::None);
+  CHECK(d.said(4, 0, 7).pull == Pull::Here);
+  const auto fifth = d.said(5, 0, 7);
+  REQUIRE(fifth.pull == Pull::Others);
+  CHECK(fifth.sources.size() == 3);
+  CHECK(d.said(5, 0, 7).sources == std::vector<std::string>{fifth.sources.front()});
+  // Nobody is sent to himself, and no more than two to one.
+  for (int who = 6; who < 11; ++who) CHECK(d.said(who, 0, 7).pull == Pull::Others);
+  CHECK(d.said(11, 0, 7).pull == Pull::Later);
+}
+
+TEST_CASE("a place of one that is silent is another's", "[desk]") {
+  Desk d;
+  d.said(1, 0, 7);
+  d.said(2, 0, 7);
+  CHECK(d.said(3, 0, 7).pull == Pull::Later);
+  d.clock.pass(PullDesk::kLease / 2);
+  d.said(2, 0, 7);
+  d.clock.pass(PullDesk::kLease / 2);
+  CHECK(d.said(3, 0, 7).pull == Pull::Here);
+  CHECK(d.said(4, 0, 7).pull == Pull::Later);
+}
+
+TEST_CASE("nobody is let in for a version that is not here, nor sent to who is forgotten",
+          "[desk]") {
+  Desk d;
+  CHECK(d.said(1, 0, 8).pull == Pull::Later);
+  CHECK(d.said(2, 8, 0).pull == Pull::None);
+  CHECK(d.said(1, 0, 8).pull == Pull::Others);
+  d.clock.pass(PullDesk::kForget + 1s);
+  CHECK(d.said(3, 0, 8).pull == Pull::Later);
+}
+
+TEST_CASE("no more peers are remembered than fit", "[desk]") {
+  Desk d;
+  for (int who = 0; who < 5000; ++who) d.said(who, 7, 0);
+  CHECK(d.desk.peers() == PullDesk::kMostPeers);
+  d.clock.pass(PullDesk::kForget + 1s);
+  d.said(6000, 7, 0);
+  CHECK(d.desk.peers() == 1);
+}
+
+namespace {
+
+struct Outcome {
+  double rounds = 0;  // until the last survivor had it, in times that one pull takes
+  int packs = 0;      // pulls that began at the origin
+  int done = 0;
+};
+
+// N mirrors hear of a version at once; a third, drawn at random, dies at a random moment of its
+// pull. A pull takes kPull wherever from: two at a time are what a mirror's line bears.
+Outcome simulate(std::uint64_t seed, int count) {
+  constexpr base::Duration kPull = 10s;
+  std::mt19937_64 random(seed);
+  std::vector<int> order(static_cast<std::size_t>(count));
+  for (int i = 0; i < count; ++i) order[static_cast<std::size_t>(i)] = i;
+  std::ranges::shuffle(order, random);
+  std::vector<bool> mortal(static_cast<std::size_t>(count));
+  for (int i = 0; i < count / 3; ++i) mortal[static_cast<std::size_t>(order[static_cast<std::size_t>(i)])] = true;
+  struct Mirror {
+    base::MonoTime ends{}, dies{};
+    bool pulling = false;
+  };
+  std::vector<Mirror> mirrors(static_cast<std::size_t>(count));
+  PullDesk desk;
+  const base::MonoTime start{1s};
+  using Turn = std::pair<base::MonoTime, int>;
+  std::priority_queue<Turn, std::vector<Turn>, std::greater<>> turns;
+  const auto jitter = [&](base::Duration most) {
+    return base::Duration(std::uniform_int_distribution<base::Duration::rep>(0, most.count())(random));
+  };
+  for (int i = 0; i < count; ++i) turns.emplace(start + jitter(100ms), i);
+  Outcome outcome;
+  base::MonoTime last = start;
+  while (!turns.empty()) {
+    const auto [now, who] = turns.top();
+    turns.pop();
+    Mirror& m = mirrors[static_cast<std::size_t>(who)];
+    if (m.pulling && mortal[static_cast<std::size_t>(who)] && now >= m.dies) continue;
+    if (m.pulling && now >= m.ends) {
+      desk.said(run_of(who), 1, 0, url_of(who), 1, now);
+      last = now;
+      ++outcome.done;
+      continue;
+    }
+    const auto verdict = desk.said(run_of(who), 0, 1, url_of(who), 1, now);
+    if (!m.pulling && verdict.pull != Pull::Later) {
+      m.pulling = true;
+      m.ends = now + kPull;
+      m.dies = now + jitter(kPull);
+      if (verdict.pull == Pull::Here) ++outcome.packs;
+    }
+    base::MonoTime next = now + verdict.again + jitter(200ms);
+    if (m.pulling) next = std::min(next, m.ends);
+    turns.emplace(next, who);
+  }
+  outcome.rounds = std::chrono::duration<double>(last - start) / std::chrono::duration<double>(kPull);
+  return outcome;
+}
+
+}  // namespace
+
+TEST_CASE("a thousand mirrors, a third of which die in mid-pull, need few rounds and few packs of "
+          "the origin's", "[desk][sim]") {
+  constexpr int kMirrors = 1000;
+  const char* from = std::getenv("MIRRORBUS_SEED");
+  const std::uint64_t first = from ? std::strtoull(from, nullptr, 10) : 1;
+  for (std::uint64_t seed = first; seed < first + 10; ++seed) {
+    const Outcome outcome = simulate(seed, kMirrors);
+    fmt::print("seed {}: {:.2f} rounds, {} packs sent by the origin, {} mirrors have it\n", seed,
+               outcome.rounds, outcome.packs, outcome.done);
+    CAPTURE(seed);
+    CHECK(outcome.done == kMirrors - kMirrors / 3);
+    CHECK(outcome.rounds <= std::ceil(std::log2(kMirrors)) + 3);
+    CHECK(outcome.packs <= 4);
+  }
+}
