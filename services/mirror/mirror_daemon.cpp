@@ -224,7 +224,7 @@ void MirrorDaemon::add_serve_verbs() {
     if (!said) return reply.refuse(said.error());
     TreeRole* tree = find(said->tree);
     if (!tree) return reply.refuse(proto::Reject::NotHeld);
-    tree->have(*said, peer, std::move(reply));
+    tree->have(*said, peer, daemon_.loop().now(), std::move(reply));
   });
   tree_verb("tree", [](TreeRole& tree, std::uint64_t number, std::uint64_t,
                        peer::ServeReply reply) { tree.sealed(number, std::move(reply)); });

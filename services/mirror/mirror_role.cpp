@@ -80,6 +80,7 @@ MirrorRole::MirrorRole(const TreeContext& context, const TreeSettings& settings)
       metrics_(context.registry, settings.name),
       retry_(context.loop),
       every_second_(context.loop),
+      place_(context.loop),
       reader_(context.loop, 1),
       worker_(context.loop, 1) {
   talk_ = std::make_unique<SourceTalk>(
@@ -189,7 +190,7 @@ void MirrorRole::start_sync() {
   busy_ = true;
   state_ = TreeState::Fetching;
   phase_ = static_cast<int>(tree::Phase::Planning);
-  source_ = new_source();
+  source_ = new_source(target.number);
   source_name_ = sources_.order().front();
   const base::MonoTime started = context_.loop.now().mono;
   log_.info("from version {} to {} from {}", committed_number_, target.number, source_name_);
@@ -217,6 +218,8 @@ void MirrorRole::start_sync() {
 
 void MirrorRole::finished(base::Outcome<tree::SyncResult> outcome, base::MonoTime started) {
   busy_ = false;
+  place_.cancel();
+  talk_->pulled();
   if (const std::string mostly = source_->mostly(); !mostly.empty()) source_name_ = mostly;
   bytes_received_ += source_->bytes_received();
   metrics_.received.add(source_->bytes_received());
@@ -287,6 +290,7 @@ void MirrorRole::taken(const tree::SyncResult& result, double seconds) {
     ask_version(*origin_, result.version, 0);
   known_.erase(known_.begin(), known_.upper_bound(result.version));
   last_error_.clear();
+  referral_failed_ = incomplete;
   backoff_ = {};
   refusal_.reset();
   fidelity_ = describe(result.fidelity);
@@ -329,6 +333,7 @@ void MirrorRole::failed(std::string why, double seconds) {
   last_error_ = why;
   state_ = TreeState::Failed;
   metrics_.failures.add();
+  referral_failed_ = true;
   backoff_ = backoff_ == base::Duration{} ? kFirstBackoff
                                           : std::min<base::Duration>(backoff_ * 2, kMaxBackoff);
   log_.error("sync failed, trying again in {} s: {}",

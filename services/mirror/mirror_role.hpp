@@ -12,6 +12,7 @@
 #include "services/tree/work_folder.hpp"
 
 #include <atomic>
+#include <future>
 #include <map>
 #include <memory>
 
@@ -82,7 +83,11 @@ class MirrorRole final : public TreeRole {
   std::optional<std::pair<proto::Hash, proto::Bytes>> sealer_for(proto::ByteView frame) const;
   const tree::Index& reading();  // on the reader
   void list_sources();
-  std::unique_ptr<ManySources> new_source();
+  std::unique_ptr<ManySources> new_source(std::uint64_t version);
+  using Places = std::shared_ptr<std::promise<std::vector<std::string>>>;
+  std::vector<std::string> place(std::uint64_t version);
+  void ask_place(std::uint64_t version, const Places& places);
+  void sent_to(const proto::HaveAnswer& said);
   void start_sync();
   void finished(base::Outcome<tree::SyncResult> outcome, base::MonoTime started);
   void apply_result(const tree::SyncResult& result, double seconds);
@@ -117,6 +122,8 @@ class MirrorRole final : public TreeRole {
   std::unique_ptr<ManySources> source_;
   std::shared_ptr<TreeHolder> holder_;
   std::unique_ptr<SourceTalk> talk_;
+  bool referral_failed_ = false;  // the last sync was sent elsewhere, or not, and failed
+  const std::shared_ptr<char> alive_ = std::make_shared<char>();  // for what is posted
   std::vector<peer::ControlReply> syncing_;  // who asked for the sync under way
 
   std::atomic<bool> cancel_{false};
@@ -135,7 +142,7 @@ class MirrorRole final : public TreeRole {
     base::Counter& bad_items;
     base::Counter& set_aside;
   } metrics_;
-  base::Timer retry_, every_second_;
+  base::Timer retry_, every_second_, place_;
   // To ask again, by stream and version.
   std::map<std::pair<proto::Hash, std::uint64_t>, std::unique_ptr<base::Timer>> asking_;
   std::unique_ptr<tree::Index> read_;  // the reader's, beside the engine's

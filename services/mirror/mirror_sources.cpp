@@ -7,6 +7,8 @@
 
 namespace mirrorbus::mirror {
 
+using namespace std::chrono_literals;
+
 // ---- from others ----
 
 SourceTalk::Standing MirrorRole::standing() const {
@@ -38,8 +40,54 @@ void MirrorRole::list_sources() {
   sources_.set(std::move(urls));
 }
 
-std::unique_ptr<ManySources> MirrorRole::new_source() {
-  return std::make_unique<ManySources>(sources_, [this] { return sources_.order(); });
+std::unique_ptr<ManySources> MirrorRole::new_source(std::uint64_t version) {
+  return std::make_unique<ManySources>(sources_, [this, version] { return place(version); });
+}
+
+// On the worker, when the first content is wanted: waits until it is said where to pull from.
+std::vector<std::string> MirrorRole::place(std::uint64_t version) {
+  const auto places = std::make_shared<std::promise<std::vector<std::string>>>();
+  auto answer = places->get_future();
+  context_.loop.post([this, alive = std::weak_ptr(alive_), version, places] {
+    if (!alive.expired()) ask_place(version, places);
+  });
+  while (answer.wait_for(50ms) != std::future_status::ready)
+    if (cancel_) throw tree::Cancelled();
+  return answer.get();
+}
+
+void MirrorRole::ask_place(std::uint64_t version, const Places& places) {
+  if (stopping_ || paused_) return;
+  talk_->ask_to_pull(version, [this, version, places](std::optional<proto::HaveAnswer> said) {
+    using Pull = proto::HaveAnswer::Pull;
+    if (said && said->pull == Pull::Later) {
+      place_.start(std::chrono::milliseconds(std::max<std::uint64_t>(said->again_ms, 100)),
+                   [this, version, places] { ask_place(version, places); });
+      return;
+    }
+    list_sources();
+    if (said && said->pull == Pull::Others) sent_to(*said);
+    std::vector<std::string> order = sources_.order();
+    log_.info("version {}: {}; first from {}", version,
+              !said                          ? "nobody says where to pull it from"
+              : said->pull == Pull::Others   ? "sent to others that have it"
+                                             : "may be pulled where it was asked for",
+              order.empty() ? "nowhere" : order.front());
+    places->set_value(std::move(order));
+  });
+}
+
+// Those who sent us on are not asked themselves, unless it has come to nothing before.
+void MirrorRole::sent_to(const proto::HaveAnswer& said) {
+  std::vector<std::string> urls = said.sources;
+  for (const SourceList::Place& place : sources_.places()) urls.push_back(place.url);
+  const auto origin = origin_content();
+  const auto spared = [&](const std::string& url) {
+    return url == said.content || (origin && url == *origin);
+  };
+  const bool some = !std::ranges::all_of(urls, spared);
+  if (some && !referral_failed_) std::erase_if(urls, spared);
+  sources_.set(std::move(urls));
 }
 
 // ---- versions that others hand on ----

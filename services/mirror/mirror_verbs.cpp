@@ -55,7 +55,7 @@ void MirrorRole::verify(bool repair, peer::ControlReply reply) {
   const TreeState before = std::exchange(state_, TreeState::Verifying);
   if (repair) {
     list_sources();
-    source_ = new_source();
+    source_ = new_source(committed_number_);
   }
   worker_.submit(
       [this, repair] {

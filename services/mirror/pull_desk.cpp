@@ -70,12 +70,14 @@ PullDesk::Verdict PullDesk::give(Peer& asker, const proto::Bytes& run, std::uint
     version_ = want;
     begun_ = 0;
   }
-  if (asker.until > now) {  // it is at it
+  if (asker.until > now && asker.pulls == want) {  // it is at it
     asker.until = now + kLease;
     if (asker.at.empty()) return {Pull::Here, {}, kPulling};
     const auto at = peers_.find(asker.at);
     return {Pull::Others, {at == peers_.end() ? std::string() : at->second.content}, kPulling};
   }
+  asker.until = {};
+  asker.pulls = want;
   const std::size_t here = count_guests(now);
   const auto others = holders(run, want, now);
   // After the first few only if nobody has it, and nobody is about to.

@@ -49,6 +49,7 @@ class PullDesk {
     base::MonoTime heard{};
     // While `until` lies ahead it pulls: from another run, or, if `at` is empty, here.
     base::MonoTime until{};
+    std::uint64_t pulls = 0;  // which version
     proto::Bytes at{};
     std::size_t guests = 0;   // who pull from it, counted anew for each question
     std::uint64_t given = 0;  // when somebody was last sent to it

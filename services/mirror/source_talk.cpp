@@ -36,16 +36,23 @@ void SourceTalk::stop() {
 
 void SourceTalk::wake() {
   for (auto& [endpoint, peer] : peers_)
-    if (peer.said) peer.due = {};
+    if (peer.asking)
+      peer.soon = true;
+    else if (peer.said)
+      peer.due = {};
 }
 
-void SourceTalk::tick() {
-  tick_.start(kTick, [this] { tick(); });
+void SourceTalk::look_around() {
   order_ = subscriber_.sources_of(handlers_.standing().origin.value_or(proto::Hash{}));
   if (order_.size() > kMostPeers) order_.resize(kMostPeers);
   std::erase_if(peers_, [&](const auto& each) {
     return !each.second.asking && std::ranges::find(order_, each.first) == order_.end();
   });
+}
+
+void SourceTalk::tick() {
+  tick_.start(kTick, [this] { tick(); });
+  look_around();
   const base::MonoTime now = loop_.now().mono;
   for (const std::string& endpoint : order_)
     if (Peer& peer = peers_[endpoint]; !peer.asking && peer.due <= now) tell(endpoint, nullptr);
@@ -54,7 +61,8 @@ void SourceTalk::tick() {
 void SourceTalk::tell(const std::string& endpoint, OnPlace on_place) {
   const Standing now = handlers_.standing();
   peers_[endpoint].asking = true;
-  const proto::HaveRequest request{tree_, run_, now.committed, want_, content_};
+  const std::uint64_t want = endpoint == want_at_ ? want_ : 0;
+  const proto::HaveRequest request{tree_, run_, now.committed, want, content_};
   subscriber_.ask_at(endpoint, "have", proto::to_args(request),
                      [this, endpoint, on_place = std::move(on_place)](
                          proto::Decoded<proto::Answer> answer) mutable {
@@ -75,12 +83,13 @@ void SourceTalk::answered(const std::string& endpoint, proto::Decoded<proto::Ans
                           OnPlace on_place) {
   Peer& peer = peers_[endpoint];
   peer.asking = false;
+  peer.tried = true;
   peer.said.reset();
   if (answer && !answer->refused)
     if (auto said = proto::have_answer(answer->fields)) peer.said = std::move(*said);
   const base::MonoTime now = loop_.now().mono;
   if (peer.said) peer.heard = now;
-  peer.due = now + pace(peer);
+  peer.due = std::exchange(peer.soon, false) && peer.said ? now : now + pace(peer);
   const std::optional<proto::HaveAnswer> said = peer.said;
   if (on_place) on_place(said);
   if (said && said->number > handlers_.standing().known) handlers_.on_newer(endpoint, said->number);
@@ -111,13 +120,19 @@ bool SourceTalk::heard(base::Duration within) const {
 
 void SourceTalk::ask_to_pull(std::uint64_t version, OnPlace on_place) {
   want_ = version;
-  const auto who = answering();
+  look_around();
+  auto who = answering();
+  if (who.empty())  // who has not been asked yet may answer, too
+    std::ranges::copy_if(order_, std::back_inserter(who),
+                         [this](const std::string& each) { return !peers_[each].tried; });
   if (who.empty()) return on_place(std::nullopt);
-  tell(who.front(), std::move(on_place));
+  want_at_ = who.front();
+  tell(want_at_, std::move(on_place));
 }
 
 void SourceTalk::pulled() {
   want_ = 0;
+  want_at_.clear();
   wake();
 }
 

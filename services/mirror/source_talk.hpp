@@ -55,8 +55,11 @@ class SourceTalk {
     base::MonoTime heard{};
     base::MonoTime due{};  // when to tell it again
     bool asking = false;
+    bool tried = false;  // has answered, or not, at least once
+    bool soon = false;  // there has been news since it was asked
   };
   void tick();
+  void look_around();
   void tell(const std::string& endpoint, OnPlace on_place);
   void answered(const std::string& endpoint, proto::Decoded<proto::Answer> answer,
                 OnPlace on_place);
@@ -71,6 +74,7 @@ class SourceTalk {
   std::vector<std::string> order_;  // endpoints, as they are to be asked
   std::map<std::string, Peer> peers_;
   std::uint64_t want_ = 0;
+  std::string want_at_;  // who was asked for it
   bool stopped_ = false;
   base::Timer tick_;
 };

@@ -48,13 +48,37 @@ void TreeRole::committed(std::uint64_t number) {
     waiting_.extract(waiting_.begin()).mapped()(proto::Value(number));
 }
 
-void TreeRole::have(const proto::HaveRequest& request, const std::string&,
+// Where others reach the content listener that `peer` advertises as `url`: at the address that was
+// seen, so that nobody can send our mirrors to a third party. Over a local socket there is none.
+std::string seen_content(const std::string& url, const std::string& peer) {
+  constexpr std::string_view kHttp = "http://";
+  if (peer.starts_with(':') || url.empty()) return url;
+  if (!url.starts_with(kHttp)) return {};
+  const std::size_t slash = std::min(url.find('/', kHttp.size()), url.size());
+  const std::size_t colon = url.rfind(':', slash);
+  const std::string port =
+      colon != url.npos && colon >= kHttp.size() && url.find(']', colon) >= slash
+          ? url.substr(colon, slash - colon)
+          : "";
+  const std::string host = peer.find(':') == peer.npos ? peer : "[" + peer + "]";
+  return std::string(kHttp) + host + port + url.substr(slash);
+}
+
+void TreeRole::have(const proto::HaveRequest& request, const std::string& peer, base::Now now,
                     peer::ServeReply reply) {
+  PullDesk::Verdict verdict =
+      desk_.said(request.run, request.number, request.want, seen_content(request.content, peer),
+                 committed_, now.mono);
   proto::HaveAnswer answer;
   answer.number = committed_;
   answer.content = content_url();
-  answer.again_ms = 2000;
-  if (request.want > 0) answer.pull = proto::HaveAnswer::Pull::Here;
+  answer.pull = verdict.pull;
+  answer.sources = std::move(verdict.sources);
+  std::erase_if(answer.sources, [](const std::string& url) {
+    return url.empty() || url.size() > proto::kMaxUrlSize;
+  });
+  answer.again_ms = static_cast<std::uint64_t>(
+      std::chrono::duration_cast<std::chrono::milliseconds>(verdict.again).count());
   proto::Answer out;
   out.fields = proto::to_fields(answer);
   reply(std::move(out));

@@ -10,6 +10,7 @@
 #include "bus/peer/subscriber.hpp"
 #include "proto/tree_have.hpp"
 #include "proto/tree_update.hpp"
+#include "services/mirror/pull_desk.hpp"
 #include "services/mirror/source_list.hpp"
 #include "services/mirror/tree_settings.hpp"
 #include "services/tree/index.hpp"
@@ -95,7 +96,8 @@ class TreeRole {
     reply.refuse(proto::Reject::NotHeld);
   }
   // Verb `have`: what somebody else has of the tree, and wants.
-  void have(const proto::HaveRequest& request, const std::string& peer, peer::ServeReply reply);
+  void have(const proto::HaveRequest& request, const std::string& peer, base::Now now,
+            peer::ServeReply reply);
   virtual void versions(peer::ControlReply reply) = 0;
   virtual void verify(bool repair, peer::ControlReply reply) = 0;
   virtual void sync(peer::ControlReply reply) = 0;
@@ -115,9 +117,12 @@ class TreeRole {
 
  private:
   std::uint64_t committed_ = 0;
+  PullDesk desk_;
   std::multimap<std::uint64_t, peer::ControlReply> waiting_;  // by the version waited for
 };
 
+// A content listener's URL with the address it was seen at: see tree_role.cpp.
+std::string seen_content(const std::string& url, const std::string& peer);
 // The versions an index knows, for `bus-mirror versions`.
 proto::Value version_list(const tree::Index& index);
 // "DOING: what went wrong", from a worker's exception.

@@ -1,5 +1,6 @@
 #include "services/mirror/pull_desk.hpp"
 
+#include "services/mirror/tree_role.hpp"
 #include "test/services/mirror/virtual_clock.hpp"
 
 #include <cmath>
@@ -64,6 +65,17 @@ TEST_CASE("a place of one that is silent is another's", "[desk]") {
   d.clock.pass(PullDesk::kLease / 2);
   CHECK(d.said(3, 0, 7).pull == Pull::Here);
   CHECK(d.said(4, 0, 7).pull == Pull::Later);
+}
+
+TEST_CASE("a place is for one version", "[desk]") {
+  Desk d;
+  CHECK(d.said(20, 0, 6).pull == Pull::Here);
+  for (int who = 1; who < 5; ++who) {
+    CHECK(d.said(who, 0, 7).pull == Pull::Here);
+    d.said(who, 7, 0);
+  }
+  CHECK(d.said(20, 0, 6).pull == Pull::Here);  // is at it
+  CHECK(d.said(20, 0, 7).pull == Pull::Others);
 }
 
 TEST_CASE("nobody is let in for a version that is not here, nor sent to who is forgotten",
@@ -160,4 +172,18 @@ TEST_CASE("a thousand mirrors, a third of which die in mid-pull, need few rounds
     CHECK(outcome.rounds <= std::ceil(std::log2(kMirrors)) + 3);
     CHECK(outcome.packs <= 4);
   }
+}
+
+TEST_CASE("others are named a mirror by the address it was seen at", "[desk]") {
+  using mirror::seen_content;
+  CHECK(seen_content("http://10.0.0.1:9944", "192.0.2.7") == "http://192.0.2.7:9944");
+  CHECK(seen_content("http://victim.example.org:80/path", "192.0.2.7") ==
+        "http://192.0.2.7:80/path");
+  CHECK(seen_content("http://victim", "192.0.2.7") == "http://192.0.2.7");
+  CHECK(seen_content("http://[2001:db8::1]:9944", "2001:db8::7") == "http://[2001:db8::7]:9944");
+  CHECK(seen_content("http://[2001:db8::1]", "2001:db8::7") == "http://[2001:db8::7]");
+  CHECK(seen_content("http://user:pw@victim:1", "192.0.2.7") == "http://192.0.2.7:1");
+  CHECK(seen_content("https://victim:443", "192.0.2.7").empty());
+  CHECK(seen_content("", "192.0.2.7").empty());
+  CHECK(seen_content("http://127.0.0.1:9", ":0:0:17") == "http://127.0.0.1:9");
 }
