@@ -95,21 +95,21 @@ ContentServer::ContentServer(const base::Clock& clock, const peer::ListenSetting
       sent_(
           registry.counter("mirrorbus_content_sent_bytes_total", "Content handed out to others.")),
       server_(loop_, options(settings), own_, log) {
-  server_.route("/nodes/", [this](const net::HttpRequest& request, net::HttpReply reply) {
+  server_.route("/nodes/", guarded([this](const net::HttpRequest& request, net::HttpReply reply) {
     node(request, 7, std::move(reply));
-  });
-  server_.route("/packs/", [this](const net::HttpRequest& request, net::HttpReply reply) {
+  }));
+  server_.route("/packs/", guarded([this](const net::HttpRequest& request, net::HttpReply reply) {
     file(request, 7, &ContentHolder::pack, std::move(reply));
-  });
-  server_.route("/objects/", [this](const net::HttpRequest& request, net::HttpReply reply) {
+  }));
+  server_.route("/objects/", guarded([this](const net::HttpRequest& request, net::HttpReply reply) {
     file(request, 9, &ContentHolder::object, std::move(reply));
-  });
-  server_.route("/objects", [this](const net::HttpRequest& request, net::HttpReply reply) {
+  }));
+  server_.route("/objects", guarded([this](const net::HttpRequest& request, net::HttpReply reply) {
     objects(request, std::move(reply));
-  });
-  server_.route("/nodes", [this](const net::HttpRequest& request, net::HttpReply reply) {
+  }));
+  server_.route("/nodes", guarded([this](const net::HttpRequest& request, net::HttpReply reply) {
     nodes(request, std::move(reply));
-  });
+  }));
 }
 
 ContentServer::~ContentServer() {
@@ -124,15 +124,38 @@ void ContentServer::start() {
 
 std::uint64_t ContentServer::bytes_sent() const { return sent_.value(); }
 
-std::optional<HeldFile> ContentServer::find_file(const proto::Hash& hash, Find find) {
-  for (const auto& holder : holders_)
-    if (auto found = ((*holder).*find)(hash)) return found;
+void ContentServer::add(std::shared_ptr<ContentHolder> holder,
+                        std::vector<net::AddressRange> serve_to) {
+  holders_.push_back({std::move(holder), std::move(serve_to)});
+}
+
+bool ContentServer::admitted(const std::string& peer) const {
+  return holders_.empty() || std::ranges::any_of(holders_, [&](const Held& held) {
+           return net::any_contains(held.serve_to, peer);
+         });
+}
+
+net::HttpServer::Handler ContentServer::guarded(net::HttpServer::Handler handler) {
+  return [this, handler = std::move(handler)](net::HttpRequest request,
+                                              net::HttpReply reply) mutable {
+    if (!admitted(request.peer)) return reply(net::HttpResponse::text(403, "not for you\n"));
+    handler(std::move(request), std::move(reply));
+  };
+}
+
+std::optional<HeldFile> ContentServer::find_file(const proto::Hash& hash, Find find,
+                                                 const std::string& peer) {
+  for (const Held& held : holders_)
+    if (net::any_contains(held.serve_to, peer))
+      if (auto found = ((*held.holder).*find)(hash)) return found;
   return std::nullopt;
 }
 
-std::optional<proto::Bytes> ContentServer::find_node(const proto::Hash& hash) {
-  for (const auto& holder : holders_)
-    if (auto found = holder->node(hash)) return found;
+std::optional<proto::Bytes> ContentServer::find_node(const proto::Hash& hash,
+                                                     const std::string& peer) {
+  for (const Held& held : holders_)
+    if (net::any_contains(held.serve_to, peer))
+      if (auto found = held.holder->node(hash)) return found;
   return std::nullopt;
 }
 
@@ -142,7 +165,7 @@ void ContentServer::file(const net::HttpRequest& request, std::size_t skip, Find
   if (request.method == net::HttpRequest::Method::Post ||
       !from_hex(request.path.substr(skip), hash))
     return reply(not_held());
-  auto found = find_file(hash, find);
+  auto found = find_file(hash, find, request.peer);
   if (!found) return reply(not_held());
   net::HttpResponse response = immutable(hash);
   sent_.add(found->size);
@@ -153,7 +176,7 @@ void ContentServer::file(const net::HttpRequest& request, std::size_t skip, Find
 void ContentServer::node(const net::HttpRequest& request, std::size_t skip, net::HttpReply reply) {
   proto::Hash hash;
   if (!from_hex(request.path.substr(skip), hash)) return reply(not_held());
-  auto found = find_node(hash);
+  auto found = find_node(hash, request.peer);
   if (!found) return reply(not_held());
   net::HttpResponse response = immutable(hash);
   sent_.add(found->size());
@@ -167,7 +190,10 @@ void ContentServer::objects(const net::HttpRequest& request, net::HttpReply repl
     return reply(net::HttpResponse::text(400, "POST 1 to 4096 hashes of 32 bytes\n"));
   auto stream = std::make_shared<ObjectStream>(
       std::move(*hashes),
-      [this](const proto::Hash& hash) { return find_file(hash, &ContentHolder::object); }, sent_);
+      [this, peer = request.peer](const proto::Hash& hash) {
+        return find_file(hash, &ContentHolder::object, peer);
+      },
+      sent_);
   net::HttpResponse response;
   response.content_type = "application/octet-stream";
   response.body = net::HttpProducer([stream](net::HttpGive give) { give(stream->next()); });
@@ -181,11 +207,11 @@ void ContentServer::nodes(const net::HttpRequest& request, net::HttpReply reply)
   net::HttpResponse response;
   response.content_type = "application/octet-stream";
   response.body = net::HttpProducer(
-      [this, hashes = std::move(*hashes), next = std::size_t{0}](net::HttpGive give) mutable {
+      [this, hashes = std::move(*hashes), peer = request.peer, next = std::size_t{0}](net::HttpGive give) mutable {
         proto::Bytes piece;
         while (piece.size() < kChunk && next < hashes.size()) {
           const proto::Hash& hash = hashes[next++];
-          if (const auto bytes = find_node(hash)) {
+          if (const auto bytes = find_node(hash, peer)) {
             proto::append_content_header(piece, hash, bytes->size());
             piece += *bytes;
           } else {

@@ -5,6 +5,7 @@
 #include "bus/base/log.hpp"
 #include "bus/base/loop.hpp"
 #include "bus/base/metrics.hpp"
+#include "bus/net/address_range.hpp"
 #include "bus/net/http_server.hpp"
 #include "bus/peer/settings.hpp"
 #include "services/mirror/content_holder.hpp"
@@ -21,8 +22,8 @@ class ContentServer {
                 base::Registry& registry, base::Log log);
   ~ContentServer();  // stops the thread
 
-  // Before start().
-  void add(std::shared_ptr<ContentHolder> holder) { holders_.push_back(std::move(holder)); }
+  // Before start(). `serve_to`: who may have what it holds; none: everybody.
+  void add(std::shared_ptr<ContentHolder> holder, std::vector<net::AddressRange> serve_to);
   void start();
 
   base::Loop& loop() { return loop_; }
@@ -35,13 +36,21 @@ class ContentServer {
   void node(const net::HttpRequest& request, std::size_t skip, net::HttpReply reply);
   void objects(const net::HttpRequest& request, net::HttpReply reply);
   void nodes(const net::HttpRequest& request, net::HttpReply reply);
-  std::optional<HeldFile> find_file(const proto::Hash& hash, Find find);
-  std::optional<proto::Bytes> find_node(const proto::Hash& hash);
+  // Of the trees that `peer` may have.
+  std::optional<HeldFile> find_file(const proto::Hash& hash, Find find, const std::string& peer);
+  std::optional<proto::Bytes> find_node(const proto::Hash& hash, const std::string& peer);
+  bool admitted(const std::string& peer) const;  // to any tree at all
+  // Answers with 403 who may have nothing here.
+  net::HttpServer::Handler guarded(net::HttpServer::Handler handler);
 
   base::Loop loop_;
   // Shared with the daemon's other threads, which may drop their trees while an answer is under
   // way.
-  std::vector<std::shared_ptr<ContentHolder>> holders_;
+  struct Held {
+    std::shared_ptr<ContentHolder> holder;
+    std::vector<net::AddressRange> serve_to;
+  };
+  std::vector<Held> holders_;
   base::Registry own_;  // the listener's own metrics live on its thread
   base::Counter& sent_;
   net::HttpServer server_;

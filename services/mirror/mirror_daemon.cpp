@@ -130,11 +130,11 @@ void MirrorDaemon::add_trees(const Settings& settings) {
     if (tree.role == TreeSettings::Role::Origin) {
       auto origin =
           std::make_unique<OriginRole>(context, tree, [this] { return content_->bytes_sent(); });
-      content_->add(origin->holder());
+      content_->add(origin->holder(), tree.serve_to);
       trees_.push_back(std::move(origin));
     } else {
       auto mirror = std::make_unique<MirrorRole>(context, tree);
-      if (content_) content_->add(mirror->holder());
+      if (content_) content_->add(mirror->holder(), tree.serve_to);
       mirrors_.push_back(mirror.get());
       trees_.push_back(std::move(mirror));
     }
@@ -224,6 +224,8 @@ void MirrorDaemon::add_serve_verbs() {
     if (!said) return reply.refuse(said.error());
     TreeRole* tree = find(said->tree);
     if (!tree) return reply.refuse(proto::Reject::NotHeld);
+    if (!net::any_contains(tree->settings().serve_to, peer))
+      return reply.refuse(proto::Reject::NotAllowed);
     tree->have(*said, peer, daemon_.loop().now(), std::move(reply));
   });
   tree_verb("tree", [](TreeRole& tree, std::uint64_t number, std::uint64_t,

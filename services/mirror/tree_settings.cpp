@@ -9,7 +9,7 @@ namespace {
 
 // Their names are fixed, what they do is not built: to accept them silently would be a promise.
 constexpr std::string_view kNotBuilt[] = {"bandwidth", "schedule", "dscp",   "hooks",
-                                          "serve_to",  "import",   "status_file"};
+                                          "import",   "status_file"};
 
 TreeSettings read_one(const base::ConfigTable& table) {
   TreeSettings tree;
@@ -24,6 +24,13 @@ TreeSettings read_one(const base::ConfigTable& table) {
                   : TreeSettings::Role::Mirror;
   tree.work = table.text("work", "");
   if (!tree.work.empty() && !tree.work.starts_with('/')) table.fail("work", "must be absolute");
+
+  for (const std::string& text : table.texts("serve_to")) {
+    const auto range = net::AddressRange::parse(text);
+    if (!range)
+      table.fail("serve_to", "\"" + text + "\" is not an address or a range like 10.0.0.0/8");
+    tree.serve_to.push_back(*range);
+  }
 
   tree.publish_auto = table.choice("publish", {"auto", "manual"}, "auto") == "auto";
   tree.settle = table.duration("settle", tree.settle);

@@ -3,6 +3,7 @@
 
 #include "bus/base/config.hpp"
 #include "services/tree/watch.hpp"
+#include "bus/net/address_range.hpp"
 
 #include <cstdint>
 #include <optional>
@@ -19,6 +20,7 @@ struct TreeSettings {
   Role role = Role::Mirror;
   std::string work;  // empty: beside the tree
   std::string xattrs;  // "all" | "user" | "none"; empty: all as root, else user
+  std::vector<net::AddressRange> serve_to;  // who may fetch its content; none: everybody
 
   // origin
   bool publish_auto = true;

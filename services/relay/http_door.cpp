@@ -112,7 +112,7 @@ std::expected<Client, Refusal> HttpDoor::admit(const net::HttpRequest& request) 
       client.token = rules_->tokens.name_of(*secret);
   // Before anything is said about a token: guessing is limited like everything else.
   const std::string payer = client.token.empty() && client.certificate.empty()
-                                ? neighbourhood(client.address)
+                                ? net::neighbourhood(client.address)
                                 : client.identity();
   if (const auto wait = limit_.take(payer, loop_.clock().now().mono))
     return std::unexpected(Refusal{Reject::RateLimited, ceil_ms(*wait)});

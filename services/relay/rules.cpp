@@ -14,7 +14,7 @@ constexpr std::string_view kToken = "token:", kCertificate = "cert:";
 
 Client Client::over_zeromq(const std::string& peer, std::string token) {
   // ":UID:GID:PID" is no address, "::1" is one.
-  const bool over_ipc = peer.empty() || (peer.front() == ':' && !parse_address(peer));
+  const bool over_ipc = peer.empty() || (peer.front() == ':' && !net::parse_address(peer));
   return {over_ipc ? "ipc" : "tcp", peer, std::move(token), {}};
 }
 
@@ -37,7 +37,7 @@ std::optional<AllowRule> AllowRule::parse(const std::string& from) {
   if (from.starts_with(kToken)) return AllowRule(Token{from.substr(kToken.size())});
   if (from.starts_with(kCertificate))
     return AllowRule(Certificate{from.substr(kCertificate.size())});
-  if (const auto range = AddressRange::parse(from)) return AllowRule(*range);
+  if (const auto range = net::AddressRange::parse(from)) return AllowRule(*range);
   return std::nullopt;
 }
 
@@ -47,8 +47,8 @@ bool AllowRule::covers(const Client& client) const {
   if (const auto* certificate = std::get_if<Certificate>(&from_))
     return std::ranges::find(client.certificate, certificate->name) != client.certificate.end();
   if (std::holds_alternative<Ipc>(from_)) return client.door == "ipc";
-  const auto address = parse_address(client.address);
-  return address && std::get<AddressRange>(from_).contains(*address);
+  const auto address = net::parse_address(client.address);
+  return address && std::get<net::AddressRange>(from_).contains(*address);
 }
 
 const std::string* AllowRule::token() const {

@@ -4,7 +4,7 @@
 
 #include "proto/sha256.hpp"
 #include "proto/topic.hpp"
-#include "services/relay/address_range.hpp"
+#include "bus/net/address_range.hpp"
 
 #include <optional>
 #include <string>
@@ -50,7 +50,7 @@ class AllowRule {
   struct Certificate {
     std::string name;
   };
-  using From = std::variant<Ipc, AddressRange, Token, Certificate>;
+  using From = std::variant<Ipc, net::AddressRange, Token, Certificate>;
   explicit AllowRule(From from) : from_(std::move(from)) {}
   From from_;
 };

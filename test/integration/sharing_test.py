@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """Mirrors that serve mirrors: one that cannot reach the origin; sources that fail or lie; who is sent
 where."""
+import hashlib
 import http.server
 import os
 import subprocess
@@ -53,6 +54,8 @@ class Sharing(World):
     def up(self, name, config):
         process = self.start("bus-mirrord", config, name)
         self.ready(name if name == "origin" else f"{name}.state")
+        if name == "origin":
+            self.origin_process = process
         return process
 
     def status(self, name):
@@ -125,6 +128,55 @@ class SecondTier(Sharing):
         # Its packs are kept, whole ones only, and the index forgets no version of these few.
         kept = {p.name for p in (self.dir / "m1/.mirrorbus-t/packs").iterdir()}
         self.assertTrue(kept and all(len(name) == 64 for name in kept), kept)
+
+
+class ServeTo(Sharing):
+    def test_content_is_for_those_who_may_have_it(self):
+        (content,) = free_ports(1)
+        url = f"http://127.0.0.1:{content}"
+        RandomTree(self.dir / "a/tree", 50, 3)
+        (self.dir / "other").mkdir()
+        (self.dir / "other/file").write_text("for others")
+        second = f"""serve_to = ["{{whom}}"]
+            [[tree]]
+            name = "u"
+            path = "{self.dir}/other"
+            role = "origin"
+            """
+        self.up("origin", self.origin(content=content, more=second.format(whom="192.0.2.0/24")))
+        mirror = self.mirror("m1", ["origin"])
+        version = self.publish()
+        hash_of_other = hashlib.sha256(b"for others").hexdigest()
+        # Another tree is open to all, so it is 404 for what this one may not have …
+        self.up("m1", mirror)
+        until("not all is had of it", lambda: self.status("m1")["state"] in ("failed", "incomplete"))
+        self.assertEqual(self.get(f"{url}/objects/{hash_of_other}"), 200)
+        with open(next(p for p in (self.dir / "a/tree").rglob("*") if p.is_file() and p.stat().st_size), "rb") as f:
+            hash_of_mine = hashlib.sha256(f.read()).hexdigest()
+        self.assertEqual(self.get(f"{url}/objects/{hash_of_mine}"), 404)
+        # … and 403 where all is for somebody else.
+
+        closed = self.dir / "origin.toml"
+        closed.write_text(closed.read_text() + 'serve_to = ["198.51.100.7"]\n')
+        self.end(self.origin_process)
+        self.up("origin", closed)
+        self.assertEqual(self.get(f"{url}/objects/{hash_of_other}"), 403)
+
+        closed.write_text(closed.read_text().replace("192.0.2.0/24", "127.0.0.0/8"))
+        self.end(self.origin_process)
+        self.up("origin", closed)
+        self.up("m2", self.mirror("m2", ["origin"]))
+        self.reaches("m2", version)
+        self.assertSame("m2", "that may have it")
+        self.assertEqual(self.get(f"{url}/objects/{hash_of_mine}"), 200)
+        self.assertEqual(self.get(f"{url}/objects/{hash_of_other}"), 404)
+
+    def get(self, url):
+        try:
+            with urllib.request.urlopen(url) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            return error.code
 
 
 class Liar(http.server.BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-#include "services/relay/address_range.hpp"
+#include "bus/net/address_range.hpp"
 
 #include "proto/bytes.hpp"
 
@@ -7,7 +7,7 @@
 
 #include <arpa/inet.h>
 
-namespace mirrorbus::relay {
+namespace mirrorbus::net {
 namespace {
 
 constexpr Address kMapped{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
@@ -55,10 +55,16 @@ bool AddressRange::contains(const Address& address) const {
   return (address_[whole] & mask) == (address[whole] & mask);
 }
 
+bool any_contains(const std::vector<AddressRange>& ranges, const std::string& address) {
+  const auto parsed = parse_address(address);
+  return ranges.empty() || !parsed ||
+         std::ranges::any_of(ranges, [&](const auto& range) { return range.contains(*parsed); });
+}
+
 std::string neighbourhood(const std::string& address) {
   const auto parsed = parse_address(address);
   if (!parsed || is_v4(*parsed)) return address;
   return proto::to_hex({reinterpret_cast<const char*>(parsed->data()), 8}) + "/64";
 }
 
-}  // namespace mirrorbus::relay
+}  // namespace mirrorbus::net

@@ -4,8 +4,9 @@
 #include <array>
 #include <optional>
 #include <string>
+#include <vector>
 
-namespace mirrorbus::relay {
+namespace mirrorbus::net {
 
 // IPv4 mapped into IPv6.
 using Address = std::array<unsigned char, 16>;
@@ -23,8 +24,12 @@ class AddressRange {
   int bits_;  // how many of the leading ones count
 };
 
+// One of the ranges has it. An address that is none, of a local socket, is in every range; no range
+// at all has every address.
+bool any_contains(const std::vector<AddressRange>& ranges, const std::string& address);
+
 // Addresses that somebody who has one of them usually has all of: an IPv4 address, or the 64 bits
 // that a host's IPv6 network begins with. What is no address stands for itself.
 std::string neighbourhood(const std::string& address);
 
-}  // namespace mirrorbus::relay
+}  // namespace mirrorbus::net
