@@ -179,6 +179,15 @@ void MirrorDaemon::add_verbs() {
   verb("sync", [](TreeRole& tree, const proto::Value&, peer::ControlReply reply) {
     tree.sync(std::move(reply));
   });
+  verb("diff", [](TreeRole& tree, const proto::Value& request, peer::ControlReply reply) {
+    const auto from = proto::field<std::uint64_t>(request, "from");
+    const auto to = proto::field<std::uint64_t>(request, "to");
+    if (!from || !to) return reply.fail("the request names no versions \"from\" and \"to\"");
+    tree.diff(*from, *to, page_start(request), std::move(reply));
+  });
+  verb("dry_run", [](TreeRole& tree, const proto::Value& request, peer::ControlReply reply) {
+    tree.dry_run(page_start(request), std::move(reply));
+  });
   verb("accept", [](TreeRole& tree, const proto::Value&, peer::ControlReply reply) {
     tree.accept(std::move(reply));
   });

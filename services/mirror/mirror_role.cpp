@@ -51,7 +51,8 @@ MirrorRole::Engine::Engine(const TreeSettings& settings, const std::string& inde
     : work(with_directory(settings.path), settings.name, settings.work,
            tree::WorkFolder::Mount::Same),
       index(index_file),
-      tree(engine_settings(settings, work.path(), serving), index) {}
+      tree(engine_settings(settings, work.path(), serving), index),
+      diffs(index) {}
 
 MirrorRole::Metrics::Metrics(base::Registry& r, const std::string& tree)
     : version(r.gauge("mirrorbus_tree_version", "Version committed.", {"tree", tree})),
@@ -203,6 +204,7 @@ void MirrorRole::start_sync() {
       [this, versions = std::move(versions), accepted = std::exchange(accepted_, std::nullopt),
        origin = *origin_, sealer = std::move(sealer)] {
         using State = tree::SyncResult::State;
+        engine_->dry_run.reset();
         tree::SyncResult result =
             versions.empty() ? engine_->tree.repair(*source_, control())
                              : engine_->tree.bring_to(versions, *source_, control(), accepted);

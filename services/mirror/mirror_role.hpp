@@ -5,7 +5,9 @@
 #include "services/mirror/many_sources.hpp"
 #include "services/mirror/source_talk.hpp"
 #include "services/mirror/tree_holder.hpp"
+#include "services/mirror/tree_diffs.hpp"
 #include "services/mirror/tree_role.hpp"
+#include "services/tree/dry_run.hpp"
 #include "services/tree/index.hpp"
 #include "services/tree/mirror_tree.hpp"
 #include "services/tree/version_changes.hpp"
@@ -39,6 +41,9 @@ class MirrorRole final : public TreeRole {
   void versions(peer::ControlReply reply) override;
   void verify(bool repair, peer::ControlReply reply) override;
   void sync(peer::ControlReply reply) override;
+  void diff(std::uint64_t from, std::uint64_t to, PageStart after,
+            peer::ControlReply reply) override;
+  void dry_run(PageStart after, peer::ControlReply reply) override;
   void accept(peer::ControlReply reply) override;
   void pause() override;
   void resume() override;
@@ -50,6 +55,8 @@ class MirrorRole final : public TreeRole {
     tree::WorkFolder work;
     tree::Index index;
     tree::MirrorTree tree;
+    TreeDiffs diffs;
+    std::unique_ptr<tree::DryRun> dry_run;  // not while a sync runs
     Engine(const TreeSettings& settings, const std::string& index_file, bool serving);
   };
   struct Opened {

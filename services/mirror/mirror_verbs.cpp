@@ -42,11 +42,53 @@ void MirrorRole::versions(peer::ControlReply reply) {
   if (!engine_) return reply.fail("the tree is still being opened");
   worker_.submit([this] { return version_list(engine_->index); },
                  [reply = std::move(reply)](base::Outcome<proto::Value> list) mutable {
-                   if (list)
-                     reply(std::move(*list));
-                   else
-                     reply.fail(what_failed(list.error()));
+                   answer(reply, std::move(list));
                  });
+}
+
+void MirrorRole::diff(std::uint64_t from, std::uint64_t to, PageStart after,
+                      peer::ControlReply reply) {
+  if (!engine_) return reply.fail("the tree is still being opened");
+  worker_.submit([this, from, to,
+                  after = std::move(after)] { return engine_->diffs.page(from, to, after); },
+                 [reply = std::move(reply)](base::Outcome<proto::Value> page) mutable {
+                   answer(reply, std::move(page));
+                 });
+}
+
+// Towards the newest version known, also of a tree that is paused or refuses it.
+void MirrorRole::dry_run(PageStart after, peer::ControlReply reply) {
+  if (!engine_ || busy_) return reply.fail("the tree is busy; try again when it is at rest");
+  if (known_.empty())
+    return committed_number_ > 0
+               ? reply(proto::Map{{"items", proto::Array{}},
+                                  {"from", committed_number_},
+                                  {"to", committed_number_}})
+               : reply.fail("no version of the tree is known yet");
+  busy_ = true;
+  const bool again = after.has_value();
+  if (!again) source_ = std::make_unique<HttpSource>(content_url());
+  worker_.submit(
+      [this, again, after = std::move(after), to = known_.rbegin()->second] {
+        auto& run = engine_->dry_run;
+        if (!again || !run || !(run->to() == to.update.record)) {
+          if (again) throw std::runtime_error("a newer version has come meanwhile; ask once more");
+          run.reset();
+          run = std::make_unique<tree::DryRun>(engine_->tree.settings(), engine_->index, to,
+                                               *source_, tree::WorkControl{});
+        }
+        proto::Map page = diff_page(run->itemizer(), after);
+        page.emplace_back("from", run->from());
+        page.emplace_back("to", run->to().number);
+        if (run->refusal()) page.emplace_back("refused", run->refusal()->text);
+        if (!page_follows(page)) run.reset();
+        return proto::Value(std::move(page));
+      },
+      [this, reply = std::move(reply)](base::Outcome<proto::Value> page) mutable {
+        busy_ = false;
+        answer(reply, std::move(page));
+        consider();
+      });
 }
 
 void MirrorRole::verify(bool repair, peer::ControlReply reply) {

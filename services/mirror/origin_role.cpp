@@ -503,6 +503,19 @@ void OriginRole::versions(peer::ControlReply reply) {
                  });
 }
 
+void OriginRole::diff(std::uint64_t from, std::uint64_t to, PageStart after,
+                      peer::ControlReply reply) {
+  if (!open_) return reply.fail("the tree is still being opened");
+  worker_.submit(
+      [this, from, to, after = std::move(after)] {
+        if (!diffs_) diffs_ = std::make_unique<TreeDiffs>(tree_->index());
+        return diffs_->page(from, to, after);
+      },
+      [reply = std::move(reply)](base::Outcome<proto::Value> page) mutable {
+        mirror::answer(reply, std::move(page));
+      });
+}
+
 void OriginRole::verify(bool, peer::ControlReply reply) {
   reply.fail("an origin's tree is what it publishes; verify a mirror of it");
 }

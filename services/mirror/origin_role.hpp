@@ -3,6 +3,7 @@
 #pragma once
 
 #include "bus/base/pool.hpp"
+#include "services/mirror/tree_diffs.hpp"
 #include "services/mirror/tree_holder.hpp"
 #include "services/mirror/tree_role.hpp"
 #include "services/tree/origin_tree.hpp"
@@ -34,6 +35,8 @@ class OriginRole final : public TreeRole {
   void versions(peer::ControlReply reply) override;
   void verify(bool repair, peer::ControlReply reply) override;
   void sync(peer::ControlReply reply) override { publish(std::move(reply)); }
+  void diff(std::uint64_t from, std::uint64_t to, PageStart after,
+            peer::ControlReply reply) override;
   void pause() override;
   void resume() override;
 
@@ -81,6 +84,7 @@ class OriginRole final : public TreeRole {
   std::function<std::uint64_t()> sent_;
   std::shared_ptr<TreeHolder> holder_;
   std::unique_ptr<tree::OriginTree> tree_;  // the worker's
+  std::unique_ptr<TreeDiffs> diffs_;        // the same
   std::unique_ptr<tree::Watch> watch_;
   std::unique_ptr<base::FdWatch> watch_ready_;
   tree::RootPlace root_;  // as it was when it was last looked for

@@ -92,8 +92,21 @@ proto::Value version_list(const tree::Index& index) {
                                 {"tree_hash", to_hex(version->record.tree_hash)},
                                 {"time_ns", version->record.time_ns},
                                 {"entries", version->record.counts.entries},
-                                {"bytes", version->record.counts.bytes}});
+                                {"files", version->record.counts.files},
+                                {"directories", version->record.counts.directories},
+                                {"symlinks", version->record.counts.symlinks},
+                                {"bytes", version->record.counts.bytes},
+                                {"pack_bytes", version->pack ? version->pack->size : 0},
+                                {"incomplete", version->incomplete},
+                                {"retained", true}});
   return list;
+}
+
+void answer(peer::ControlReply& reply, base::Outcome<proto::Value> outcome) {
+  if (outcome)
+    reply(std::move(*outcome));
+  else
+    reply.fail(what_failed(outcome.error()));
 }
 
 std::string what_failed(const std::exception_ptr& error) {

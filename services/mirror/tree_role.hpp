@@ -101,6 +101,15 @@ class TreeRole {
   virtual void versions(peer::ControlReply reply) = 0;
   virtual void verify(bool repair, peer::ControlReply reply) = 0;
   virtual void sync(peer::ControlReply reply) = 0;
+  // Pages of what leads from one version to another, and of what a sync would do now; `after` as in
+  // diff_page().
+  using PageStart = std::optional<proto::Bytes>;
+  virtual void diff(std::uint64_t from, std::uint64_t to, PageStart after,
+                    peer::ControlReply reply) = 0;
+  virtual void dry_run(PageStart after, peer::ControlReply reply) {
+    (void)after;
+    reply.fail("only a mirror syncs; this is the origin of the tree");
+  }
   virtual void accept(peer::ControlReply reply) { reply.fail("there is nothing to accept"); }
   virtual void pause() = 0;
   virtual void resume() = 0;
@@ -125,6 +134,8 @@ class TreeRole {
 std::string seen_content(const std::string& url, const std::string& peer);
 // The versions an index knows, for `bus-mirror versions`.
 proto::Value version_list(const tree::Index& index);
+// Answers with a worker's value, or with what went wrong.
+void answer(peer::ControlReply& reply, base::Outcome<proto::Value> outcome);
 // "DOING: what went wrong", from a worker's exception.
 std::string what_failed(const std::exception_ptr& error);
 

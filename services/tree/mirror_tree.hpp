@@ -106,6 +106,8 @@ class MirrorTree {
   MirrorTree(MirrorSettings settings, Index& index);
   ~MirrorTree();
 
+  const MirrorSettings& settings() const { return settings_; }
+
   // The newest version committed.
   std::optional<StoredVersion> committed() const;
   // What a committed version lacks.

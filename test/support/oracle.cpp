@@ -15,7 +15,10 @@ std::string quoted(const std::string& text) {
   return out + '\'';
 }
 
-std::string compare(const std::string& from, const std::string& to, const std::string& options) {
+}  // namespace
+
+std::string itemized(const std::string& from, const std::string& to,
+                     const std::string& options) {
   const std::string command = "rsync -naHAXc -@-1 --delete --itemize-changes " + options + " " +
                               quoted(from + "/") + " " + quoted(to + "/") + " 2>&1";
   FILE* pipe = ::popen(command.c_str(), "re");
@@ -28,10 +31,8 @@ std::string compare(const std::string& from, const std::string& to, const std::s
   return said;
 }
 
-}  // namespace
-
 std::string oracle(const std::string& a, const std::string& b, const std::string& options) {
-  return compare(a, b, options) + compare(b, a, options);
+  return itemized(a, b, options) + itemized(b, a, options);
 }
 
 }  // namespace mirrorbus::test

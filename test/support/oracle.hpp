@@ -9,4 +9,8 @@ namespace mirrorbus::test {
 // they are equal. Options are added to both.
 std::string oracle(const std::string& a, const std::string& b, const std::string& options = "");
 
+// The same from one tree to another only: what has to happen to `to`.
+std::string itemized(const std::string& from, const std::string& to,
+                     const std::string& options = "");
+
 }  // namespace mirrorbus::test

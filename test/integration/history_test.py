@@ -1,0 +1,102 @@
+#!/usr/bin/python3
+"""What bus-mirror says of a tree's versions, and what it does with them: diff, sync --dry-run, rollback."""
+import json
+import subprocess
+import sys
+
+from mirroring import Mirroring, RandomTree
+from world import ENVIRONMENT, main, until
+
+SEED = 7
+
+
+def unlinked(lines, linked):
+    """Without names that share their file with others: which of them is told of is rsync's affair."""
+    return sorted(line for line in lines if line[12:].split(" => ")[0] not in linked)
+
+
+class History(Mirroring):
+    def said(self, name, *words, code=0):
+        """The tool's lines for people."""
+        done = subprocess.run(
+            [self.programs["bus-mirror"], "--config", self.dir / f"{name}.toml", *words],
+            capture_output=True, text=True, check=False, env={**ENVIRONMENT, "LC_ALL": "C.UTF-8"},
+        )
+        self.assertEqual(done.returncode, code, done.stdout + done.stderr)
+        return done.stdout.splitlines() if code == 0 else done.stderr
+
+    def keep(self, name):
+        """A copy of the origin's tree as it is."""
+        subprocess.run(["cp", "-a", self.tree, self.dir / name], check=True)
+        return self.dir / name
+
+    def rsync_says(self, to, now):
+        return subprocess.run(
+            ["rsync", "-naHAXc", "-@-1", "--delete", "-i", f"{now}/", f"{to}/"],
+            capture_output=True, text=True, check=True, env={**ENVIRONMENT, "LC_ALL": "C.UTF-8"},
+        ).stdout.splitlines()
+
+    def linked(self, *trees):
+        return {str(p.relative_to(t)) for t in trees for p in t.rglob("*")
+                if not p.is_dir() and p.lstat().st_nlink > 1}
+
+
+class Diff(History):
+    def test_versions_are_compared_as_rsync_does(self):
+        print("seed", SEED)
+        edits = RandomTree(self.tree, 400, SEED)
+        self.up("origin")
+        first = self.publish()
+        one = self.keep("one")
+        edits.change(0.2)
+        (self.tree / "new\nline").write_text("odd")
+        second = self.publish()
+        edits.change(0.1)
+        third = self.publish()
+        three = self.keep("three")
+        linked = self.linked(one, three)
+        lines = self.said("origin", "diff", "t", str(first), str(third))
+        self.assertEqual(unlinked(lines, linked), unlinked(self.rsync_says(one, three), linked))
+        self.assertIn(">f+++++++++ new\\#012line", lines)
+        objects = [json.loads(line) for line in self.said("origin", "--json", "diff", "t", str(first), str(third))]
+        self.assertEqual([o["change"] for o in objects], [line[:11] for line in lines])
+
+        self.up("mirror")
+        self.reaches(third)
+        self.assertIn("version 1 is not held here", self.said("mirror", "diff", "t", "1", "3", code=1))
+        self.assertIn("version 9 is not held here", self.said("origin", "diff", "t", "1", "9", code=1))
+        self.said("mirror", "pause", "t")
+        edits.change(0.1)
+        fourth = self.publish()
+        until("the mirror hears of it",
+              lambda: self.control("mirror", "status")[0]["head_version"] == fourth)
+        would = self.said("mirror", "sync", "--dry-run", "t")
+        self.assertEqual(would, self.said("origin", "diff", "t", str(third), str(fourth)))
+        self.assertNotEqual(would, [])
+        self.assertEqual(self.version("mirror"), third)
+        self.said("mirror", "resume", "t")
+        self.reaches(fourth)
+        self.assertSame("after a dry run and the sync")
+        self.assertEqual(self.said("mirror", "sync", "--dry-run", "t"), [])
+        self.assertEqual(self.said("mirror", "diff", "t", str(third), str(fourth)), would)
+        versions = self.control("origin", "versions", tree="t")
+        self.assertEqual([v["number"] for v in versions], [first, second, third, fourth])
+        for version in versions:
+            self.assertGreater(version["pack_bytes"], 0)
+            self.assertGreater(version["files"], 300)
+
+    def test_many_lines_come_in_pages(self):
+        self.tree.mkdir(parents=True)
+        for directory in range(13):
+            (self.tree / f"d{directory}").mkdir()
+            for number in range(1000):
+                (self.tree / f"d{directory}/{number}").touch()
+        self.up("origin")
+        self.publish()
+        lines = self.said("origin", "diff", "t", "0", "1")
+        self.assertEqual(len(lines), 13 * 1001 + 1)
+        self.assertEqual(len(set(lines)), len(lines))
+
+
+if __name__ == "__main__":
+    main(sys.argv)
