@@ -48,6 +48,9 @@ int bus_mirror(int argc, char** argv) {
       .flag("--dry-run", options.dry_run, "only say what would be done");
   verb("pause", "stop following (mirror) or publishing (origin) until resumed");
   verb("resume", "go on");
+  verb("rollback", "an origin: make its tree what a version was, and publish that as a new version")
+      .option("version", options.version, "the version")
+      .required();
   verb("accept", "a mirror: take exactly the version that was refused and shown");
   if (const auto exit_code = line.parse(argc, argv)) return *exit_code;
 

@@ -188,6 +188,11 @@ void MirrorDaemon::add_verbs() {
   verb("dry_run", [](TreeRole& tree, const proto::Value& request, peer::ControlReply reply) {
     tree.dry_run(page_start(request), std::move(reply));
   });
+  verb("rollback", [](TreeRole& tree, const proto::Value& request, peer::ControlReply reply) {
+    const auto number = proto::field<std::uint64_t>(request, "version");
+    if (!number) return reply.fail("the request names no version");
+    tree.rollback(*number, std::move(reply));
+  });
   verb("accept", [](TreeRole& tree, const proto::Value&, peer::ControlReply reply) {
     tree.accept(std::move(reply));
   });

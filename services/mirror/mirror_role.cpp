@@ -33,7 +33,7 @@ tree::MirrorSettings engine_settings(const TreeSettings& settings, const std::st
   if (settings.max_delete) engine.max_delete = {*settings.max_delete, 0};
   engine.min_free_bytes = settings.min_free;
   engine.adopt = settings.adopt;
-  engine.shelf = {serving ? settings.keep_packs : 0, settings.retain_versions};
+  engine.shelf = {serving ? settings.keep_packs : 0, settings.retain.versions};
   return engine;
 }
 
@@ -202,7 +202,7 @@ void MirrorRole::start_sync() {
   auto sealer = sealer_for(versions.empty() ? proto::ByteView() : versions.back().sealed);
   worker_.submit(
       [this, versions = std::move(versions), accepted = std::exchange(accepted_, std::nullopt),
-       origin = *origin_, sealer = std::move(sealer)] {
+       origin = *origin_, now = context_.loop.now().wall, sealer = std::move(sealer)] {
         using State = tree::SyncResult::State;
         engine_->dry_run.reset();
         tree::SyncResult result =
@@ -211,6 +211,9 @@ void MirrorRole::start_sync() {
         if (result.state == State::Committed || result.state == State::Incomplete)
           engine_->index.set_setting(kStreamKey, origin.view());
         if (sealer) keep_credential(engine_->index, sealer->first, sealer->second);
+        if (result.state == State::Committed)
+          engine_->index.forget_versions_below(
+              tree::oldest_retained(engine_->index, settings_.retain, now));
         return result;
       },
       [this, started](base::Outcome<tree::SyncResult> outcome) {

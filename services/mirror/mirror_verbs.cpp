@@ -40,10 +40,20 @@ TreeStatus MirrorRole::status() const {
 
 void MirrorRole::versions(peer::ControlReply reply) {
   if (!engine_) return reply.fail("the tree is still being opened");
-  worker_.submit([this] { return version_list(engine_->index); },
-                 [reply = std::move(reply)](base::Outcome<proto::Value> list) mutable {
-                   answer(reply, std::move(list));
-                 });
+  // Of those that are still to come, only what was announced is known.
+  std::vector<tree::TargetVersion> coming;
+  for (const auto& [number, version] : known_) coming.push_back(version);
+  worker_.submit(
+      [this, coming = std::move(coming)] {
+        proto::Array list = version_list(engine_->index);
+        for (const tree::TargetVersion& version : coming)
+          list.push_back(version_value(version.update.record, version.update.pack,
+                                       version.update.incomplete, false));
+        return proto::Value(std::move(list));
+      },
+      [reply = std::move(reply)](base::Outcome<proto::Value> list) mutable {
+        answer(reply, std::move(list));
+      });
 }
 
 void MirrorRole::diff(std::uint64_t from, std::uint64_t to, PageStart after,

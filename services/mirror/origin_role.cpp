@@ -30,8 +30,7 @@ tree::OriginSettings engine_settings(const TreeSettings& settings, const std::st
   engine.scan.settle = settings.settle;
   engine.scan.xattrs = tree::xattr_mode(settings.xattrs).value_or(tree::default_xattr_mode());
   engine.hold_on_unreadable = settings.hold_on_unreadable;
-  engine.retain_versions = settings.retain_versions;
-  engine.retain_time = settings.retain_time;
+  engine.retain = settings.retain;
   engine.gc_grace = settings.gc_grace;
   return engine;
 }
@@ -97,6 +96,7 @@ void OriginRole::stop() {
   stopping_ = true;
   cancel_ = true;
   fail_waiting("the daemon is stopping");
+  for (Rolling& one : std::exchange(rolling_, {})) one.reply.fail("the daemon is stopping");
 }
 
 // ---- opening ----
@@ -115,6 +115,7 @@ void OriginRole::open() {
         found.watching = start_watching(settings_);
         tree::WorkControl control;
         control.cancel = &cancel_;
+        found.rollback_problem = finish_rollback(control);
         found.report = tree_->scan_all(false, control);
         found.newest = tree_->newest();
         for (const std::uint64_t number : tree_->unannounced())
@@ -140,6 +141,7 @@ void OriginRole::opened(Opened found) {
   watch(std::move(found.watching));
   take_report(found.report);
   state_ = TreeState::Current;
+  if (!found.rollback_problem.empty()) stopped_half(found.rollback_problem);
   if (found.newest && found.newest->announced)
     announced(found.newest->record.number, found.newest->record.tree_hash);
   for (const tree::StoredVersion& version : found.unannounced) announce(version);
@@ -234,6 +236,7 @@ void OriginRole::consider() {
   // Whoever asked before the last look began only waits for what it found to be announced.
   if (std::ranges::any_of(waiting_, [&](const Waiting& one) { return one.asked == looks_; }))
     return look(true, false);
+  if (!rolling_.empty()) return roll_back();
   if (paused_) return;
   if (reconcile_due_) return look(true, true);
   const auto due = settle_.due();
@@ -494,7 +497,7 @@ void OriginRole::changes(std::uint64_t number, std::uint64_t skip, peer::ServeRe
 
 void OriginRole::versions(peer::ControlReply reply) {
   if (!open_) return reply.fail("the tree is still being opened");
-  worker_.submit([this] { return version_list(tree_->index()); },
+  worker_.submit([this] { return proto::Value(version_list(tree_->index())); },
                  [reply = std::move(reply)](base::Outcome<proto::Value> list) mutable {
                    if (list)
                      reply(std::move(*list));
@@ -524,6 +527,11 @@ void OriginRole::pause() { paused_ = true; }
 
 void OriginRole::resume() {
   paused_ = false;
+  if (open_ && std::exchange(half_rolled_back_, false))
+    worker_.submit([this] { tree_->give_up_rollback(); },
+                   [this](base::Outcome<void> done) {
+                     if (!done) failed("leaving a rollback", done.error());
+                   });
   dirty_.all = true;
   changed();
   consider();

@@ -11,6 +11,7 @@
 #include "services/tree/watch.hpp"
 
 #include <atomic>
+#include <deque>
 #include <memory>
 #include <vector>
 
@@ -37,6 +38,7 @@ class OriginRole final : public TreeRole {
   void sync(peer::ControlReply reply) override { publish(std::move(reply)); }
   void diff(std::uint64_t from, std::uint64_t to, PageStart after,
             peer::ControlReply reply) override;
+  void rollback(std::uint64_t number, peer::ControlReply reply) override;
   void pause() override;
   void resume() override;
 
@@ -49,10 +51,21 @@ class OriginRole final : public TreeRole {
     tree::ScanReport report;
     std::optional<tree::StoredVersion> newest;
     std::vector<tree::StoredVersion> unannounced;
+    std::string rollback_problem;  // of one that had been begun
   };
   struct Closed {
     tree::ScanReport report;
     tree::OriginTree::Closing closing;
+  };
+  struct RolledBack {
+    tree::ScanReport report;
+    std::vector<tree::StoredVersion> closed;  // what was there, if it was in no version, and the old one
+    std::string problem;
+    bool half = false;  // the tree is neither
+  };
+  struct Rolling {
+    std::uint64_t number;
+    peer::ControlReply reply;
   };
   struct Waiting {
     std::uint64_t asked;  // the looks begun by then: a later one answers
@@ -75,6 +88,11 @@ class OriginRole final : public TreeRole {
   void answer();
   void fail_waiting(const std::string& why);
   void failed(const std::string& doing, const std::exception_ptr& error);
+  void roll_back();
+  void rolled_back(RolledBack found, peer::ControlReply reply);
+  RolledBack do_roll_back(std::uint64_t number, base::WallTime now);  // on the worker
+  std::string finish_rollback(const tree::WorkControl& control);      // the same
+  void stopped_half(const std::string& why);
   void reconcile();
   void tidy();
   void sync_tree();
@@ -93,6 +111,8 @@ class OriginRole final : public TreeRole {
 
   bool open_ = false, busy_ = false, paused_ = false, stopping_ = false;
   bool reconcile_due_ = false;
+  bool half_rolled_back_ = false;
+  std::deque<Rolling> rolling_;
   std::uint64_t looks_ = 0;   // begun
   std::uint64_t looked_ = 0;  // the last that has ended
   TreeState state_ = TreeState::Starting;

@@ -84,22 +84,28 @@ void TreeRole::have(const proto::HaveRequest& request, const std::string& peer, 
   reply(std::move(out));
 }
 
-proto::Value version_list(const tree::Index& index) {
+proto::Array version_list(const tree::Index& index) {
   proto::Array list;
   for (const std::uint64_t number : index.version_numbers())
     if (const auto version = index.version(number))
-      list.push_back(proto::Map{{"number", number},
-                                {"tree_hash", to_hex(version->record.tree_hash)},
-                                {"time_ns", version->record.time_ns},
-                                {"entries", version->record.counts.entries},
-                                {"files", version->record.counts.files},
-                                {"directories", version->record.counts.directories},
-                                {"symlinks", version->record.counts.symlinks},
-                                {"bytes", version->record.counts.bytes},
-                                {"pack_bytes", version->pack ? version->pack->size : 0},
-                                {"incomplete", version->incomplete},
-                                {"retained", true}});
+      list.push_back(version_value(version->record, version->pack, version->incomplete, true));
   return list;
+}
+
+proto::Value version_value(const proto::VersionRecord& record,
+                           const std::optional<proto::PackRef>& pack, bool incomplete,
+                           bool retained) {
+  return proto::Map{{"number", record.number},
+                    {"tree_hash", to_hex(record.tree_hash)},
+                    {"time_ns", record.time_ns},
+                    {"entries", record.counts.entries},
+                    {"files", record.counts.files},
+                    {"directories", record.counts.directories},
+                    {"symlinks", record.counts.symlinks},
+                    {"bytes", record.counts.bytes},
+                    {"pack_bytes", pack ? pack->size : 0},
+                    {"incomplete", incomplete},
+                    {"retained", retained}};
 }
 
 void answer(peer::ControlReply& reply, base::Outcome<proto::Value> outcome) {

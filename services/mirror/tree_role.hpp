@@ -110,6 +110,11 @@ class TreeRole {
     (void)after;
     reply.fail("only a mirror syncs; this is the origin of the tree");
   }
+  // An origin: its tree becomes what version `number` was, and a new version; answers with that.
+  virtual void rollback(std::uint64_t number, peer::ControlReply reply) {
+    (void)number;
+    reply.fail("only an origin rolls back; its mirrors follow");
+  }
   virtual void accept(peer::ControlReply reply) { reply.fail("there is nothing to accept"); }
   virtual void pause() = 0;
   virtual void resume() = 0;
@@ -133,7 +138,11 @@ class TreeRole {
 // A content listener's URL with the address it was seen at: see tree_role.cpp.
 std::string seen_content(const std::string& url, const std::string& peer);
 // The versions an index knows, for `bus-mirror versions`.
-proto::Value version_list(const tree::Index& index);
+proto::Array version_list(const tree::Index& index);
+// One of them. `retained`: it is held here.
+proto::Value version_value(const proto::VersionRecord& record,
+                           const std::optional<proto::PackRef>& pack, bool incomplete,
+                           bool retained);
 // Answers with a worker's value, or with what went wrong.
 void answer(peer::ControlReply& reply, base::Outcome<proto::Value> outcome);
 // "DOING: what went wrong", from a worker's exception.

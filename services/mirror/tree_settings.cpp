@@ -44,9 +44,9 @@ TreeSettings read_one(const base::ConfigTable& table) {
   tree.hold_on_unreadable =
       table.choice("on_unreadable", {"incomplete", "hold"}, "incomplete") == "hold";
   const base::ConfigTable retain = table.table("retain");
-  tree.retain_versions = static_cast<std::uint64_t>(retain.integer("versions", 100, 1));
-  tree.retain_time = std::chrono::hours(24) * retain.integer("days", 30, 0, 36500);
-  if (retain.has("bytes")) retain.fail("bytes", "is not built yet; use versions or days");
+  tree.retain.versions = static_cast<std::uint64_t>(retain.integer("versions", 100, 1));
+  tree.retain.time = std::chrono::hours(24) * retain.integer("days", 30, 0, 36500);
+  tree.retain.bytes = retain.size("bytes", 0);
   tree.gc_grace = table.duration("gc_grace", tree.gc_grace);
   tree.reconcile = table.duration("reconcile", tree.reconcile, std::chrono::minutes(1));
 

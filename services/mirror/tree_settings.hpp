@@ -2,8 +2,9 @@
 #pragma once
 
 #include "bus/base/config.hpp"
-#include "services/tree/watch.hpp"
 #include "bus/net/address_range.hpp"
+#include "services/tree/retention.hpp"
+#include "services/tree/watch.hpp"
 
 #include <cstdint>
 #include <optional>
@@ -31,8 +32,7 @@ struct TreeSettings {
   tree::WatchKind watch = tree::WatchKind::Auto;
   bool one_file_system = true;
   bool hold_on_unreadable = false;  // on_unreadable = "hold" | "incomplete"
-  std::uint64_t retain_versions = 100;
-  base::Duration retain_time = std::chrono::hours(24 * 30);
+  tree::Retention retain;
   base::Duration gc_grace = std::chrono::hours(24);
   base::Duration reconcile = std::chrono::hours(24);
 

@@ -130,6 +130,7 @@ OldDirectory LiveTree::observe(ByteView path, int dir, const OldDirectory* known
   };
   for (const Bytes& name : names) {
     if (!proto::valid_entry_name(name)) continue;  // our own work folder
+    if (ignored_ && ignored_(join_path(path, name))) continue;
     const auto st = ops_.look(dir, name);
     Entry entry;
     entry.name = name;

@@ -13,6 +13,7 @@
 #include "services/tree/root_dir.hpp"
 #include "services/tree/spool.hpp"
 
+#include <functional>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -55,6 +56,8 @@ class LiveTree : public OldTree {
   LiveTree(const Index& index, RootDir& root, const EntryOps& ops, const MetadataPolicy& policy,
            Trust trust, int work_dir, LocalEdits* edits);
 
+  // Paths that are no part of the tree.
+  void ignore(std::function<bool(proto::ByteView path)> ignored) { ignored_ = std::move(ignored); }
   // Enter this directory, and so those above it, whatever node ids say.
   void look_into(proto::ByteView path);
   // What apply has put there, with what the check saw: this rather than the index.
@@ -96,6 +99,7 @@ class LiveTree : public OldTree {
   const MetadataPolicy& policy_;
   Trust trust_;
   LocalEdits* edits_;
+  std::function<bool(proto::ByteView path)> ignored_;
   Spool spool_;
   std::unordered_map<proto::Bytes, Known> known_;  // what is not as the index says
   std::unordered_set<proto::Bytes> uncertain_;

@@ -55,14 +55,17 @@ Comparison::Comparison(MirrorJob& job, const proto::VersionRecord& to, LiveTree:
   const bool others = job.state.applying_others(to.tree_hash);
   live_ = std::make_unique<LiveTree>(job.index, job.place.root(), job.ops, policy_, trust,
                                      job.work.get(), others ? nullptr : &edits);
+  live_->ignore(job.settings.ignored);
   if (job.place.looks_changed()) live_->look_into({});
   for (const MissingItem& item : job.state.missing())
     live_->look_into(proto::parent_path(item.path));
 }
 
 std::unique_ptr<LiveTree> Comparison::blank_live() {
-  return std::make_unique<LiveTree>(job_.index, job_.place.root(), job_.ops, policy_,
-                                    LiveTree::Trust::Nothing, job_.work.get(), &edits_);
+  auto live = std::make_unique<LiveTree>(job_.index, job_.place.root(), job_.ops, policy_,
+                                         LiveTree::Trust::Nothing, job_.work.get(), &edits_);
+  live->ignore(job_.settings.ignored);
+  return live;
 }
 
 bool Comparison::everything() const {

@@ -67,6 +67,7 @@ void MirrorState::set_identity(std::string_view key, const RootIdentity& root) {
 
 std::optional<Bytes> MirrorState::tree() const { return index_.setting(kTree); }
 std::optional<RootIdentity> MirrorState::root() const { return identity(kRoot); }
+void MirrorState::set_root(const RootIdentity& root) { set_identity(kRoot, root); }
 std::optional<RootIdentity> MirrorState::first_root() const { return identity(kFirst); }
 void MirrorState::set_first_root(const RootIdentity& root) { set_identity(kFirst, root); }
 std::optional<Bytes> MirrorState::policy() const { return index_.setting(kPolicy); }
@@ -97,6 +98,8 @@ std::vector<MissingItem> MirrorState::missing() const {
 
 Bytes MirrorState::half_applied() const { return index_.setting(kApplying).value_or(Bytes()); }
 bool MirrorState::applying() const { return !half_applied().empty(); }
+
+void MirrorState::end_applying() { index_.set_setting(kApplying, {}); }
 
 bool MirrorState::applying_others(const Hash& tree_hash) const {
   const Bytes what = half_applied();

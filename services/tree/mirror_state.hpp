@@ -30,6 +30,7 @@ class MirrorState {
 
   std::optional<Bytes> tree() const;  // the tree id that was pinned
   std::optional<RootIdentity> root() const;
+  void set_root(const RootIdentity& root);
   // Of a first sync, which is made elsewhere and moved into place.
   std::optional<RootIdentity> first_root() const;
   void set_first_root(const RootIdentity& root);
@@ -40,6 +41,8 @@ class MirrorState {
   // From here until commit() the tree is between two versions.
   void begin_applying(const Hash& tree_hash);
   bool applying() const;
+  // Without a commit: somebody else makes sure of the tree.
+  void end_applying();
   // What is half applied is not, or not only, of this version.
   bool applying_others(const Hash& tree_hash) const;
 

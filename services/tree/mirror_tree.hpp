@@ -20,6 +20,7 @@
 #include "services/tree/stager.hpp"
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -36,6 +37,9 @@ struct MirrorSettings {
   std::uint64_t min_free_bytes = 0;
   bool adopt = false;  // take over a directory that is not empty and not known
   Shelf shelf;         // what is kept of packs and versions for others
+  // Paths that are no part of the tree: not looked at, and so left alone.
+  std::function<bool(proto::ByteView path)> ignored;
+  bool leave_index = false;  // what was done is for somebody else to notice and commit
   Probe* probe = nullptr;
   std::string boot;  // Staging::current_boot() if empty
 };

@@ -7,6 +7,7 @@
 #include "services/tree/garbage.hpp"
 #include "services/tree/hard_links.hpp"
 #include "services/tree/owner_names.hpp"
+#include "services/tree/rollback.hpp"
 #include "services/tree/root_dir.hpp"
 #include "services/tree/spool.hpp"
 
@@ -249,21 +250,15 @@ std::optional<ChangePage> OriginTree::changes(std::uint64_t number, std::uint64_
   return version_changes(index_, number, skip, limit);
 }
 
+void OriginTree::roll_back(std::uint64_t number, const WorkControl& control) {
+  Rollback(settings_.path, settings_.scan.filter, work_, index_, store_).to(number, control);
+}
+std::uint64_t OriginTree::unfinished_rollback() const { return Rollback::unfinished(index_); }
+void OriginTree::give_up_rollback() { Rollback::give_up(index_); }
+
 void OriginTree::retain(base::WallTime now) {
-  const auto numbers = index_.version_numbers();
-  if (numbers.empty()) return;
-  const std::uint64_t oldest_time =
-      base::to_ns(now) - std::min(base::to_ns(now),
-                                  static_cast<std::uint64_t>(settings_.retain_time.count()));
-  std::uint64_t first = numbers.back();
-  for (std::size_t kept = 1; kept < numbers.size(); ++kept) {
-    const std::uint64_t number = numbers[numbers.size() - 1 - kept];
-    const auto version = index_.version(number);
-    const bool keep = !version->announced || (kept < settings_.retain_versions &&
-                                              version->record.time_ns >= oldest_time);
-    if (!keep) break;
-    first = number;
-  }
+  const std::uint64_t first = oldest_retained(index_, settings_.retain, now);
+  if (first == 0) return;
   index_.forget_versions_below(first);
 
   std::unordered_set<std::string> wanted;

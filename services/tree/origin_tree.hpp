@@ -15,6 +15,7 @@
 #include "services/tree/disk_time.hpp"
 #include "services/tree/index.hpp"
 #include "services/tree/pack_writer.hpp"
+#include "services/tree/retention.hpp"
 #include "services/tree/scan.hpp"
 #include "services/tree/work_folder.hpp"
 #include "services/tree/version_changes.hpp"
@@ -35,8 +36,7 @@ struct OriginSettings {
   StoreKind store = StoreKind::Auto;
   ScanSettings scan;
   bool hold_on_unreadable = false;  // no version is closed while entries cannot be read
-  std::uint64_t retain_versions = 100;
-  base::Duration retain_time = std::chrono::hours(24 * 30);
+  Retention retain;
   base::Duration gc_grace = std::chrono::hours(24);
   bool durable = true;
   std::string boot;  // this boot's id; Staging::current_boot() if empty
@@ -95,6 +95,16 @@ class OriginTree {
   // before it, is not retained.
   std::optional<ChangePage> changes(std::uint64_t number, std::uint64_t skip,
                                     std::size_t limit) const;
+  // ---- going back
+  // Makes the tree what version `number` was, from what is held here; then it is to be scanned and
+  // closed, as a version with an old tree hash. Rollback::to() says what it throws. To be called when
+  // the tree is the newest version; changes that are in no version are lost.
+  void roll_back(std::uint64_t number, const WorkControl& control = {});
+  // One that was begun and not finished, which is to be called again first of all; 0: none.
+  std::uint64_t unfinished_rollback() const;
+  // The tree is left as it is.
+  void give_up_rollback();
+
   // Forgets versions beyond what is to be retained, and their packs.
   void retain(base::WallTime now);
   // Drops contents that no retained version and no open one has had for gc_grace. Goes through index

@@ -199,7 +199,7 @@ SyncRun::Round SyncRun::check_and_commit(const Plan& plan, const Checker::Parts&
   Stopwatch watch(result_.committing);
   if (!plan.empty()) sync_filesystem(job_.place.root().fd());
   job_.ops.step(Probe::Step::Checked);
-  commit.commit(to_, checker, result_.missing);
+  if (!job_.settings.leave_index) commit.commit(to_, checker, result_.missing);
   job_.ops.step(Probe::Step::Committed);
   job_.state.forget_unused_xattr_sets();
   return Round::Good;

@@ -98,5 +98,34 @@ class Diff(History):
         self.assertEqual(len(set(lines)), len(lines))
 
 
+class Rollback(History):
+    def test_mirrors_follow_an_origin_that_goes_back(self):
+        print("seed", SEED)
+        edits = RandomTree(self.tree, 400, SEED)
+        self.up("origin")
+        self.up("mirror")
+        first = self.publish()
+        one = self.keep("one")
+        edits.change(0.3)
+        second = self.publish()
+        (self.tree / "in no version yet").write_text("kept")
+        self.assertIn("version 7 is not held any more", self.said("origin", "rollback", "t", "7", code=1))
+        back = int(self.said("origin", "rollback", "t", str(first))[0])
+        # Version 3 has what was in no version before: it can be gone back to.
+        self.assertGreater(back, second + 1)
+        self.reaches(back)
+        self.assertSame("after going back")
+        for from_, to in ((one, self.copy), (self.copy, one)):
+            self.assertEqual(self.rsync_says(from_, to), [])
+        hashes = {v["number"]: v["tree_hash"] for v in self.control("origin", "versions", tree="t")}
+        self.assertEqual(hashes[first], hashes[back])
+        forth = int(self.said("origin", "rollback", "t", str(back - 1))[0])
+        self.reaches(forth)
+        self.assertEqual((self.copy / "in no version yet").read_text(), "kept")
+        self.assertSame("after going forth")
+        self.assertEqual(self.said("origin", "diff", "t", str(first), str(back)), [])
+        self.assertIn("only an origin", self.said("mirror", "rollback", "t", "1", code=1))
+
+
 if __name__ == "__main__":
     main(sys.argv)

@@ -4,6 +4,7 @@
 #include "services/tree/pack_reader.hpp"
 #include "services/tree/tree_view.hpp"
 #include "test/services/tree/disk_tree.hpp"
+#include "test/support/oracle.hpp"
 #include "test/support/temp_dir.hpp"
 
 #include <catch2/catch.hpp>
@@ -266,7 +267,7 @@ TEST_CASE("what changed can be paged through", "[origin]") {
 
 TEST_CASE("old versions, packs and contents go when their time has come", "[origin]") {
   Fixture f;
-  f.settings.retain_versions = 2;
+  f.settings.retain.versions = 2;
   f.write("f", "content 0");
   f.write("stays", "stays");
   std::vector<StoredVersion> versions{f.closed()};
@@ -298,8 +299,8 @@ TEST_CASE("old versions, packs and contents go when their time has come", "[orig
   CHECK(held("content 3"));
   CHECK(held("stays"));
 
-  f.settings.retain_versions = 100;
-  f.settings.retain_time = std::chrono::hours(1);
+  f.settings.retain.versions = 100;
+  f.settings.retain.time = std::chrono::hours(1);
   f.open();
   f.origin->retain(f.now);
   CHECK(f.origin->index().version_numbers() == std::vector<std::uint64_t>{4});
@@ -379,4 +380,121 @@ TEST_CASE("a pack does not wait for what changes meanwhile", "[origin]") {
   const auto made = follow(f, f.origin->index().version(1), *closing.version, {});
   CHECK(made.contains(proto::sha256("third")));
   CHECK_FALSE(made.contains(proto::sha256("another")));
+}
+
+namespace {
+
+// As an origin's owner goes back.
+void go_back(Fixture& f, std::uint64_t number) {
+  f.origin->roll_back(number);
+  f.origin->scan_all(false);
+  f.now += std::chrono::seconds(1);
+}
+void run(const std::string& script) { REQUIRE(std::system(script.c_str()) == 0); }
+
+}  // namespace
+
+TEST_CASE("an origin goes back to an older version", "[origin][rollback]") {
+  Fixture f(GENERATE(StoreKind::Hardlink, StoreKind::Copy));
+  f.settings.scan.filter = PathFilter({"*.private"}, {});
+  f.write("dir/changes", text(200'000));
+  f.write("dir/goes", "goes");
+  f.write("twin", "linked");
+  std::filesystem::create_hard_link(f.at("twin"), f.at("dir/twin"));
+  f.write("moves/x", text(5000));
+  std::filesystem::create_symlink("somewhere", f.at("link"));
+  f.write("kept.private", "not of the tree");
+  const StoredVersion first = f.closed();
+  run("cp -a " + f.at("") + " " + f.tmp / "copy");
+  const auto untouched = std::filesystem::last_write_time(f.at("twin"));
+
+  f.write("dir/changes", text(190'000));
+  std::filesystem::remove(f.at("dir/goes"));
+  std::filesystem::rename(f.at("moves"), f.at("moved"));
+  std::filesystem::remove(f.at("dir/twin"));
+  f.write("new/file", "new");
+  run("ln -sfn elsewhere " + f.at("link"));
+  const StoredVersion second = f.closed();
+
+  go_back(f, 1);
+  const auto closing = f.origin->close_version(f.now, true);
+  REQUIRE(closing.state == State::Closed);
+  CHECK(closing.version->record.number == 3);
+  CHECK(closing.version->record.tree_hash == first.record.tree_hash);
+  CHECK(closing.version->record.parent == proto::version_hash(second.record));
+  CHECK(test::oracle(f.tmp / "tree", f.tmp / "copy") == "");
+  CHECK(std::filesystem::last_write_time(f.at("twin")) == untouched);
+  CHECK(std::filesystem::exists(f.at("kept.private")));
+  CHECK(f.origin->unfinished_rollback() == 0);
+
+  go_back(f, 2);
+  CHECK(f.origin->close_version(f.now, true).version->record.tree_hash == second.record.tree_hash);
+}
+
+TEST_CASE("a rollback that is cut off is finished later", "[origin][rollback]") {
+  Fixture f;
+  for (int i = 0; i < 3000; ++i) f.write("d/" + std::to_string(i), "old " + std::to_string(i));
+  const StoredVersion first = f.closed();
+  run("cp -a " + f.at("") + " " + f.tmp / "copy");
+  for (int i = 0; i < 3000; ++i) f.write("d/" + std::to_string(i), "new " + std::to_string(i));
+  f.closed();
+  WorkControl control;
+  control.progress = [](const Progress& now) {
+    if (now.phase == Phase::Applying && now.files > 0) throw std::runtime_error("cut off");
+  };
+  REQUIRE_THROWS_WITH(f.origin->roll_back(1, control), "cut off");
+  CHECK(test::oracle(f.tmp / "tree", f.tmp / "copy") != "");
+  f.open();
+  REQUIRE(f.origin->unfinished_rollback() == 1);
+  go_back(f, 1);
+  CHECK(f.origin->unfinished_rollback() == 0);
+  CHECK(f.origin->close_version(f.now, true).version->record.tree_hash == first.record.tree_hash);
+  CHECK(test::oracle(f.tmp / "tree", f.tmp / "copy") == "");
+}
+
+TEST_CASE("what cannot be brought back is refused, and nothing is touched", "[origin][rollback]") {
+  Fixture f;
+  f.settings.scan.filter = PathFilter({"*.private"}, {});
+  f.write("lost", text(1000));
+  f.write("same", "same");
+  const StoredVersion first = f.closed();
+  f.write("lost", text(900));
+  f.write("later/file", "later");
+  f.write("later/mine.private", "mine");
+  f.closed();
+  REQUIRE_THROWS_WITH(f.origin->roll_back(9), Catch::Contains("version 9 is not held any more"));
+  REQUIRE_THROWS_WITH(f.origin->roll_back(1),
+                      Catch::Contains("later/mine.private is not part of the tree"));
+  std::filesystem::remove(f.at("later/mine.private"));
+  const std::string hash = to_hex(proto::sha256(text(1000)));
+  const std::string object = f.origin->work().path() + "/objects/" + hash.substr(0, 2) + "/" + hash;
+  // Written to by another name: not what it is called any more.
+  std::ofstream(object, std::ios::app) << "more";
+  f.close();
+  REQUIRE_THROWS_WITH(f.origin->roll_back(1),
+                      Catch::Contains("no longer held, of lost for one"));
+  CHECK(f.origin->unfinished_rollback() == 0);
+  CHECK(std::filesystem::file_size(f.at("lost")) == 900);
+  CHECK(std::filesystem::exists(f.at("later/file")));
+}
+
+TEST_CASE("packs beyond retain.bytes go, the newest stays", "[origin]") {
+  Fixture f;
+  std::vector<std::uint64_t> sizes;
+  for (int i = 0; i < 4; ++i) {
+    f.write("file", text(5000 + 1000 * static_cast<std::size_t>(i)));
+    const StoredVersion v = f.closed();
+    f.origin->mark_announced(v.record.number, "sealed");
+    sizes.push_back(v.pack->size);
+  }
+  const auto after = [&](std::uint64_t bytes) {
+    f.settings.retain.bytes = bytes;
+    f.open();
+    f.origin->retain(f.now);
+    return f.origin->index().version_numbers();
+  };
+  using Numbers = std::vector<std::uint64_t>;
+  CHECK(after(sizes[1] + sizes[2] + sizes[3]) == Numbers{2, 3, 4});
+  CHECK(after(sizes[2] + sizes[3] - 1) == Numbers{4});
+  CHECK(after(1) == Numbers{4});
 }
