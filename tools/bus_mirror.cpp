@@ -13,6 +13,7 @@ namespace {
 struct Options {
   std::string config;
   std::string tree;
+  std::string source;
   std::uint64_t version = 0, from = 0, to = 0;
   double timeout_s = 600;
   bool json = false;
@@ -51,6 +52,9 @@ int bus_mirror(int argc, char** argv) {
   verb("rollback", "an origin: make its tree what a version was, and publish that as a new version")
       .option("version", options.version, "the version")
       .required();
+  base::CommandOptions adopt = verb("adopt", "an origin: go on after a version that others know");
+  adopt.option("--from", options.version, "that version").required();
+  adopt.option("--source", options.source, "whom to ask for it: a serve socket");
   verb("accept", "a mirror: take exactly the version that was refused and shown");
   if (const auto exit_code = line.parse(argc, argv)) return *exit_code;
 
@@ -61,6 +65,7 @@ int bus_mirror(int argc, char** argv) {
   proto::Map request{{"verb", name}};
   if (!options.tree.empty()) request.emplace_back("tree", options.tree);
   if (options.version > 0) request.emplace_back("version", options.version);
+  if (!options.source.empty()) request.emplace_back("source", options.source);
   if (options.repair) request.emplace_back("repair", true);
 
   peer::ControlClient client(config.settings.bus.state + "/control.sock");

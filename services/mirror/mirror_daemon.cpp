@@ -53,6 +53,7 @@ MirrorDaemon::MirrorDaemon(peer::Daemon& daemon, Settings settings)
           daemon.settings().bus.serve.empty() ? "" : serve_.bind(daemon.settings().bus.serve),
           content_url(), daemon.metrics(), daemon.log(""),
           [&daemon](std::exception_ptr error) { daemon.fail(what_failed(error)); }),
+      asker_(daemon.loop(), daemon.zmq(), [](proto::Reject) {}, 3s),
       idle_(daemon.loop()) {
   subscribe();
   add_trees(settings_);
@@ -118,6 +119,16 @@ void MirrorDaemon::subscribe() {
                                       daemon_.metrics(), daemon_.log("discovery"));
 }
 
+// Others' serve sockets, as configured.
+std::vector<std::string> MirrorDaemon::elsewhere() const {
+  const peer::BusSettings& bus = daemon_.settings().bus;
+  std::vector<std::string> endpoints;
+  for (const auto& source : daemon_.settings().discovery.fixed)
+    if (!source.serve.empty() && source.serve != bus.serve && source.serve != bus.advertise_serve)
+      endpoints.push_back(source.serve);
+  return endpoints;
+}
+
 void MirrorDaemon::add_trees(const Settings& settings) {
   const TreeContext context{daemon_.loop(),        publisher_,
                             subscriber_.get(),     daemon_.metrics(),
@@ -125,7 +136,9 @@ void MirrorDaemon::add_trees(const Settings& settings) {
                             daemon_.settings().bus.state,
                             advertised_content(),
                             content_ != nullptr,
-                            run_};
+                            run_,
+                            &asker_,
+                            elsewhere()};
   for (const TreeSettings& tree : settings) {
     if (tree.role == TreeSettings::Role::Origin) {
       auto origin =
@@ -192,6 +205,12 @@ void MirrorDaemon::add_verbs() {
     const auto number = proto::field<std::uint64_t>(request, "version");
     if (!number) return reply.fail("the request names no version");
     tree.rollback(*number, std::move(reply));
+  });
+  verb("adopt", [](TreeRole& tree, const proto::Value& request, peer::ControlReply reply) {
+    const auto number = proto::field<std::uint64_t>(request, "version");
+    if (!number) return reply.fail("the request names no version");
+    const proto::Value* source = request.find("source");
+    tree.adopt(*number, source && source->as_text() ? *source->as_text() : "", std::move(reply));
   });
   verb("accept", [](TreeRole& tree, const proto::Value&, peer::ControlReply reply) {
     tree.accept(std::move(reply));

@@ -28,6 +28,7 @@ class MirrorDaemon {
  private:
   std::string content_url() const;
   std::string advertised_content() const;  // as others see it
+  std::vector<std::string> elsewhere() const;
   void subscribe();
   void add_trees(const Settings& settings);
   void add_verbs();
@@ -46,6 +47,7 @@ class MirrorDaemon {
   peer::Publisher publisher_;
   std::unique_ptr<peer::Subscriber> subscriber_;
   std::unique_ptr<peer::Sources> sources_;
+  peer::Asker asker_;
   std::vector<std::unique_ptr<TreeRole>> trees_;
   std::vector<MirrorRole*> mirrors_;  // those of trees_
   base::Timer idle_;

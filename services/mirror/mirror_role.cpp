@@ -82,6 +82,7 @@ MirrorRole::MirrorRole(const TreeContext& context, const TreeSettings& settings)
       retry_(context.loop),
       every_second_(context.loop),
       place_(context.loop),
+      seal_(context.loop),
       reader_(context.loop, 1),
       worker_(context.loop, 1) {
   talk_ = std::make_unique<SourceTalk>(
@@ -140,6 +141,7 @@ void MirrorRole::opened(Opened found) {
   }
   log_.info("at version {}", committed_number_);
   for (const auto& [stream, name] : publishers_) ask_newest(stream);
+  if (found.committed && found.committed->sealed.empty()) want_seal(committed_number_, 0);
   consider();
 }
 
@@ -157,7 +159,7 @@ void MirrorRole::count_complaints() {
 
 void MirrorRole::consider() {
   if (!engine_ || busy_ || paused_ || stopping_ || state_ == TreeState::Fork) return;
-  if (known_.empty() || known_.rbegin()->first <= committed_number_) return;
+  if (known_.empty() || (known_.rbegin()->first <= committed_number_ && !forced_)) return;
   if (context_.loop.now().mono < not_before_) return;
   if (refusal_ && refusal_->number == known_.rbegin()->first && !accepted_) return;
   list_sources();
@@ -185,7 +187,7 @@ tree::WorkControl MirrorRole::control() {
 void MirrorRole::start_sync() {
   std::vector<tree::TargetVersion> versions;
   for (const auto& [number, version] : known_)
-    if (number > committed_number_) versions.push_back(version);
+    if (number > committed_number_ || forced_) versions.push_back(version);
   const proto::VersionRecord target =
       versions.empty() ? *committed_record_ : versions.back().update.record;
   busy_ = true;
@@ -201,8 +203,9 @@ void MirrorRole::start_sync() {
           proto::SyncStart{target.tree, committed_number_, target.number, source_name_}));
   auto sealer = sealer_for(versions.empty() ? proto::ByteView() : versions.back().sealed);
   worker_.submit(
-      [this, versions = std::move(versions), accepted = std::exchange(accepted_, std::nullopt),
-       origin = *origin_, now = context_.loop.now().wall, sealer = std::move(sealer)] {
+      [this, versions = std::move(versions),
+       accepted = std::exchange(accepted_, forced_ ? accepted_ : std::nullopt), origin = *origin_,
+       now = context_.loop.now().wall, sealer = std::move(sealer)] {
         using State = tree::SyncResult::State;
         engine_->dry_run.reset();
         tree::SyncResult result =
@@ -284,15 +287,16 @@ void MirrorRole::taken(const tree::SyncResult& result, double seconds) {
   const bool incomplete = result.state == tree::SyncResult::State::Incomplete;
   proto::SyncComplete complete;
   complete.from = committed_number_;
+  bool without_seal = false;
   if (const auto done = known_.find(result.version); done != known_.end()) {
     complete.tree = done->second.update.record.tree;
     committed_record_ = done->second.update.record;
+    without_seal = done->second.sealed.empty();
   }
   committed_number_ = result.version;
-  // Heard late, it came without its seal; ask for it, to hand it on.
-  if (const auto done = known_.find(result.version);
-      done != known_.end() && done->second.sealed.empty())
-    ask_version(*origin_, result.version, 0);
+  offered_.reset();
+  accepted_.reset();
+  if (without_seal) want_seal(committed_number_, 0);
   known_.erase(known_.begin(), known_.upper_bound(result.version));
   last_error_.clear();
   referral_failed_ = incomplete;
@@ -331,6 +335,10 @@ void MirrorRole::taken(const tree::SyncResult& result, double seconds) {
                              proto::encode_sync(complete));
   committed(committed_number_);
   talk_->wake();
+  if (std::exchange(forced_, false)) {
+    asked_through_ = 0;
+    if (origin_) ask_newest(*origin_);
+  }
 }
 
 void MirrorRole::failed(std::string why, double seconds) {

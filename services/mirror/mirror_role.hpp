@@ -69,13 +69,23 @@ class MirrorRole final : public TreeRole {
   void opened(Opened found);
   // An update or a version that is not taken: counted, said, and shown in the status.
   void refused(proto::Reject why, const std::string& text);
+  // Another history than the one committed here: held until an operator accepts it.
+  struct Offered {
+    proto::Hash stream;
+    tree::TargetVersion version;
+    proto::Reject why;
+  };
+  void offer(Offered other, const std::string& text);
+  std::optional<std::string> contradiction(const proto::VersionRecord& record) const;
+  void take_offered();
   void count_complaints();
-  bool ours(const proto::Hash& stream, const proto::StreamName& name,
-            const proto::TreeUpdate& update);
+  std::string foreign(const proto::Hash& stream, const proto::StreamName& name,
+                      const proto::TreeUpdate& update) const;
   void ask_version(const proto::Hash& stream, std::uint64_t number, std::uint32_t attempt);
   void version_answered(const proto::Hash& stream, std::uint64_t number, std::uint32_t attempt,
                         const proto::Decoded<proto::Answer>& answer);
   void ask_newest(const proto::Hash& stream);
+  void want_seal(std::uint64_t number, std::uint32_t attempt);
   void consider();
   bool chain_complete();
   // From one who cannot be the origin, with the credential that it was sealed with.
@@ -114,6 +124,8 @@ class MirrorRole final : public TreeRole {
   std::optional<proto::VersionRecord> committed_record_;
   std::map<std::uint64_t, tree::TargetVersion> known_;  // newer than committed
   std::map<proto::Hash, proto::StreamName> publishers_;
+  std::optional<Offered> offered_;
+  bool forced_ = false;  // the only one known was accepted, whatever its number
   std::uint64_t asked_through_ = 0;  // missing versions up to here have been asked for
 
   TreeState state_ = TreeState::Starting;
@@ -149,7 +161,7 @@ class MirrorRole final : public TreeRole {
     base::Counter& bad_items;
     base::Counter& set_aside;
   } metrics_;
-  base::Timer retry_, every_second_, place_;
+  base::Timer retry_, every_second_, place_, seal_;
   // To ask again, by stream and version.
   std::map<std::pair<proto::Hash, std::uint64_t>, std::unique_ptr<base::Timer>> asking_;
   std::unique_ptr<tree::Index> read_;  // the reader's, beside the engine's

@@ -77,7 +77,10 @@ void MirrorRole::dry_run(PageStart after, peer::ControlReply reply) {
                : reply.fail("no version of the tree is known yet");
   busy_ = true;
   const bool again = after.has_value();
-  if (!again) source_ = std::make_unique<HttpSource>(content_url());
+  if (!again) {
+    list_sources();
+    source_ = new_source(known_.rbegin()->first);
+  }
   worker_.submit(
       [this, again, after = std::move(after), to = known_.rbegin()->second] {
         auto& run = engine_->dry_run;
@@ -155,8 +158,13 @@ void MirrorRole::sync(peer::ControlReply reply) {
 }
 
 void MirrorRole::accept(peer::ControlReply reply) {
-  if (!refusal_) return reply.fail("nothing is refused");
-  accepted_ = refusal_;
+  if (busy_) return reply.fail("the tree is busy; try again when it is at rest");
+  if (offered_)
+    take_offered();
+  else if (refusal_)
+    accepted_ = refusal_;
+  else
+    return reply.fail("nothing is refused");
   syncing_.push_back(std::move(reply));
   consider();
 }

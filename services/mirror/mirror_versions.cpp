@@ -12,6 +12,7 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr base::Duration kAskAgain = 2s;
+constexpr std::uint32_t kSealAttempts = 30;
 // Versions between the committed one and the newest whose packs are worth collecting into a chain.
 constexpr std::uint64_t kMaxChain = 64;
 
@@ -24,20 +25,57 @@ void MirrorRole::refused(proto::Reject why, const std::string& text) {
   peer::count_refused(context_.registry, why);
 }
 
-bool MirrorRole::ours(const proto::Hash& stream, const proto::StreamName& name,
-                      const proto::TreeUpdate& update) {
-  std::string why;
-  if (!settings_.origin.empty() && name.publisher != settings_.origin)
-    why = fmt::format("it comes from {}, the configured origin is {}", name.publisher,
-                      settings_.origin);
-  else if (origin_ && *origin_ != stream)
-    why = fmt::format("{} is not the publisher this mirror has pinned", name.publisher);
-  else if (committed_record_ && committed_record_->tree != update.record.tree)
-    why = "it is of another tree of the same name";
-  if (why.empty()) return true;
-  refused(proto::Reject::ForeignTree,
-          fmt::format("version {} refused: {}", update.record.number, why));
-  return false;
+std::string MirrorRole::foreign(const proto::Hash& stream, const proto::StreamName& name,
+                                const proto::TreeUpdate& update) const {
+  if (origin_ && *origin_ != stream)
+    return fmt::format("{} is not the publisher this mirror has pinned", name.publisher);
+  if (committed_record_ && committed_record_->tree != update.record.tree)
+    return "it is of another tree of the same name";
+  return "";
+}
+
+// Why this version cannot come of the one committed here, whose tree it is of.
+std::optional<std::string> MirrorRole::contradiction(const proto::VersionRecord& record) const {
+  if (!committed_record_) return std::nullopt;
+  const proto::VersionRecord& has = *committed_record_;
+  if (record.number == has.number && !(record == has))
+    return fmt::format("another version {} than the one committed here", record.number);
+  if (record.number == has.number + 1 && record.parent != proto::version_hash(has))
+    return fmt::format("version {} does not follow the version {} committed here", record.number,
+                       has.number);
+  // What came before the committed one was closed before it.
+  if (record.number < has.number && record.time_ns > has.time_ns)
+    return fmt::format("version {} is newer than version {}, which is committed here",
+                       record.number, has.number);
+  return std::nullopt;
+}
+
+// The tree stays as it is. What is offered last by the same publisher is what would be accepted.
+void MirrorRole::offer(Offered other, const std::string& text) {
+  const proto::Reject why = other.why;
+  if (!offered_ || offered_->stream == other.stream) offered_ = std::move(other);
+  refused(why, text);
+}
+
+void MirrorRole::take_offered() {
+  Offered other = std::move(*offered_);
+  offered_.reset();
+  const proto::VersionRecord& record = other.version.update.record;
+  log_.notice("version {} of another history is accepted", record.number);
+  tree::Refusal seen;
+  seen.why = other.why;
+  seen.number = record.number;
+  seen.tree_hash = record.tree_hash;
+  seen.from = committed_number_;
+  accepted_ = std::move(seen);
+  refusal_.reset();
+  origin_ = other.stream;
+  forced_ = true;
+  known_.clear();
+  known_[record.number] = std::move(other.version);
+  asked_through_ = record.number;
+  state_ = TreeState::Current;
+  not_before_ = {};
 }
 
 void MirrorRole::on_update(const proto::Hash& stream, const proto::StreamName& name,
@@ -45,21 +83,36 @@ void MirrorRole::on_update(const proto::Hash& stream, const proto::StreamName& n
   auto update = proto::decode_update(body);
   if (!update)
     return refused(update.error(), fmt::format("an update of {} cannot be read", name.publisher));
-  if (!ours(stream, name, *update)) return;
-  publishers_[stream] = name;
   const std::uint64_t number = update->record.number;
-  if (committed_record_ && number == committed_number_ && !(update->record == *committed_record_)) {
+  if (!settings_.origin.empty() && name.publisher != settings_.origin)
+    return refused(proto::Reject::ForeignTree,
+                   fmt::format("version {} refused: it comes from {}, the configured origin is {}",
+                               number, name.publisher, settings_.origin));
+  tree::TargetVersion version{std::move(*update), proto::Bytes(body), proto::Bytes(frame)};
+  const proto::VersionRecord record = version.update.record;
+  if (const std::string why = foreign(stream, name, version.update); !why.empty())
+    return offer({stream, std::move(version), proto::Reject::ForeignTree},
+                 fmt::format("version {} refused: {}; `accept` takes it after all", number, why));
+  publishers_[stream] = name;
+  if (const auto why = contradiction(record)) {
+    // Under way already, by an operator's word.
+    if (forced_ && !known_.empty() && known_.rbegin()->second.update.record == record) return;
     state_ = TreeState::Fork;
-    return refused(proto::Reject::Fork,
-                   fmt::format("{} now says another version {} than the one committed here; "
-                               "nothing is applied until the origin is looked at",
-                               name.publisher, number));
+    return offer({stream, std::move(version), proto::Reject::Fork},
+                 fmt::format("{} says {}; nothing is applied until that is looked at, or accepted",
+                             name.publisher, *why));
   }
   if (number == committed_number_ && !frame.empty()) keep_sealed(number, frame);
-  if (number <= committed_number_) return;
+  if (state_ == TreeState::Fork && offered_ && offered_->stream == stream) {
+    if (record.number > offered_->version.update.record.number)
+      offered_->version = std::move(version);
+    return;
+  }
+  // When what was accepted is in place, the newest is asked for.
+  if (number <= committed_number_ || forced_) return;
   // The first one heard decides; it is written down with the first commit.
   if (!origin_) origin_ = stream;
-  known_[number] = {std::move(*update), proto::Bytes(body), proto::Bytes(frame)};
+  known_[number] = std::move(version);
   while (known_.size() > kMaxChain) known_.erase(known_.begin());
   consider();
 }
@@ -117,10 +170,31 @@ void MirrorRole::version_answered(const proto::Hash& stream, std::uint64_t numbe
   });
 }
 
+// The signed event of the committed version as it was sent, if it came by another way: for whoever asks
+// here what its origin has said, the origin itself too once its state is lost.
+void MirrorRole::want_seal(std::uint64_t number, std::uint32_t attempt) {
+  if (!origin_ || number != committed_number_ || attempt >= kSealAttempts) return;
+  context_.subscriber->ask(
+      *origin_, attempt, "tree", {{"name", settings_.name}, {"number", number}},
+      [this, number, attempt, stream = *origin_](proto::Decoded<proto::Answer> answer) {
+        if (stopping_ || number != committed_number_) return;
+        if (answer && !answer->refused && !answer->parts.empty()) {
+          const auto event = context_.subscriber->inspect(answer->parts.front(), stream);
+          const auto update = event ? proto::decode_update(event->body)
+                                    : proto::refuse(event.error());
+          if (update && event->topic == context_.update_topic(settings_.name) &&
+              update->record == committed_record_) {
+            return keep_sealed(number, answer->parts.front());
+          }
+        }
+        seal_.start(kAskAgain, [this, number, attempt] { want_seal(number, attempt + 1); });
+      });
+}
+
 // Asks once for versions in between that were not heard: with their packs, a chain can be folded.
 bool MirrorRole::chain_complete() {
   const std::uint64_t newest = known_.rbegin()->first;
-  if (committed_number_ == 0 || newest - committed_number_ > kMaxChain) return true;
+  if (forced_ || committed_number_ == 0 || newest - committed_number_ > kMaxChain) return true;
   if (asked_through_ >= newest) return true;
   if (!origin_ || context_.subscriber->sources(*origin_) == 0) return true;
   const auto others = standing().hears_origin ? std::vector<std::string>() : talk_->answering();
@@ -142,6 +216,7 @@ bool MirrorRole::chain_complete() {
 // ---- how far behind ----
 
 std::uint64_t MirrorRole::head() const {
+  if (offered_ && state_ == TreeState::Fork) return offered_->version.update.record.number;
   return known_.empty() ? committed_number_ : std::max(committed_number_, known_.rbegin()->first);
 }
 

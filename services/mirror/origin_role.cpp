@@ -148,8 +148,21 @@ void OriginRole::opened(Opened found) {
   root_check_.start(kRootCheck, [this] { check_root(); });
   reconcile_.start(settings_.reconcile, [this] { reconcile(); });
   tidy_.start(kTidyAfter, [this] { tidy(); });
-  // The first version is published by itself, also of a tree that waits for `publish` otherwise.
-  if (!found.newest || settings_.publish_auto || !waiting_.empty()) look(false, false);
+  closed_number_ = found.newest ? found.newest->record.number : 0;
+  if (found.unannounced.empty()) return look_elsewhere();
+  after_looking_elsewhere();
+}
+
+// The first version is published by itself, also of a tree that waits for `publish` otherwise.
+void OriginRole::after_looking_elsewhere() {
+  looked_elsewhere_ = true;
+  if (state_ == TreeState::Fork) {
+    state_ = TreeState::Current;
+    last_error_.clear();
+  }
+  if (paused_ || busy_) return consider();
+  if (closed_number_ == 0 || settings_.publish_auto || !waiting_.empty())
+    look(!waiting_.empty(), false);
 }
 
 // ---- noticing ----
@@ -232,7 +245,7 @@ void OriginRole::changed() {
 }
 
 void OriginRole::consider() {
-  if (!open_ || busy_ || stopping_) return;
+  if (!open_ || busy_ || stopping_ || !looked_elsewhere_ || behind_) return;
   // Whoever asked before the last look began only waits for what it found to be announced.
   if (std::ranges::any_of(waiting_, [&](const Waiting& one) { return one.asked == looks_; }))
     return look(true, false);
@@ -474,6 +487,7 @@ TreeStatus OriginRole::status() const {
 void OriginRole::publish(peer::ControlReply reply) {
   if (stopping_) return reply.fail("the daemon is stopping");
   if (paused_) return reply.fail("the tree is paused; resume it first");
+  if (behind_) return reply.fail(last_error_);
   waiting_.push_back({looks_, std::move(reply)});
   consider();
 }

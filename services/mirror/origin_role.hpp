@@ -39,6 +39,8 @@ class OriginRole final : public TreeRole {
   void diff(std::uint64_t from, std::uint64_t to, PageStart after,
             peer::ControlReply reply) override;
   void rollback(std::uint64_t number, peer::ControlReply reply) override;
+  void accept(peer::ControlReply reply) override;
+  void adopt(std::uint64_t number, const std::string& source, peer::ControlReply reply) override;
   void pause() override;
   void resume() override;
 
@@ -93,6 +95,9 @@ class OriginRole final : public TreeRole {
   RolledBack do_roll_back(std::uint64_t number, base::WallTime now);  // on the worker
   std::string finish_rollback(const tree::WorkControl& control);      // the same
   void stopped_half(const std::string& why);
+  void look_elsewhere();
+  void after_looking_elsewhere();
+  void go_on_from(const proto::VersionRecord& record, peer::ControlReply reply);
   void reconcile();
   void tidy();
   void sync_tree();
@@ -112,6 +117,9 @@ class OriginRole final : public TreeRole {
   bool open_ = false, busy_ = false, paused_ = false, stopping_ = false;
   bool reconcile_due_ = false;
   bool half_rolled_back_ = false;
+  bool looked_elsewhere_ = false;
+  bool behind_ = false;  // others know later versions
+  std::uint64_t closed_number_ = 0;  // the newest in the index at the start
   std::deque<Rolling> rolling_;
   std::uint64_t looks_ = 0;   // begun
   std::uint64_t looked_ = 0;  // the last that has ended

@@ -9,6 +9,7 @@ void OriginRole::rollback(std::uint64_t number, peer::ControlReply reply) {
   if (!open_) return reply.fail("the tree is still being opened");
   if (paused_ && !half_rolled_back_)
     return reply.fail("the tree is paused; resume it first");
+  if (behind_) return reply.fail(last_error_);
   rolling_.push_back({number, std::move(reply)});
   consider();
 }

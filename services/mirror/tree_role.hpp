@@ -5,6 +5,7 @@
 #include "bus/base/log.hpp"
 #include "bus/base/loop.hpp"
 #include "bus/base/metrics.hpp"
+#include "bus/peer/asker.hpp"
 #include "bus/peer/control_socket.hpp"
 #include "bus/peer/publisher.hpp"
 #include "bus/peer/subscriber.hpp"
@@ -39,6 +40,8 @@ struct TreeContext {
   std::string content;    // the content listener's URL as others see it; empty: none
   bool serving = false;   // there is a content listener
   proto::Bytes run;       // drawn by this run of the daemon, proto::kRunSize bytes
+  peer::Asker* asker = nullptr;        // to ask these, where there are any:
+  std::vector<std::string> elsewhere = {};  // others' serve sockets
 
   std::string update_topic(const std::string& tree) const {
     return mirror::update_topic(base, tree);
@@ -114,6 +117,12 @@ class TreeRole {
   virtual void rollback(std::uint64_t number, peer::ControlReply reply) {
     (void)number;
     reply.fail("only an origin rolls back; its mirrors follow");
+  }
+  // An origin: its versions go on after `number`, which `source` (a serve socket; empty: whoever is
+  // configured) knows; answers with the next one's.
+  virtual void adopt(std::uint64_t number, const std::string& source, peer::ControlReply reply) {
+    (void)number, (void)source;
+    reply.fail("only an origin adopts a history; a mirror accepts one");
   }
   virtual void accept(peer::ControlReply reply) { reply.fail("there is nothing to accept"); }
   virtual void pause() = 0;

@@ -206,6 +206,8 @@ void Index::forget_versions_below(std::uint64_t number) {
   batch.commit();
 }
 
+void Index::forget_versions_from(std::uint64_t number) { impl_->versions.forget_from(number); }
+
 std::optional<Bytes> Index::blob(const Hash& id) const {
   if (auto node = impl_->rows.node(id)) return node;
   if (auto kept = impl_->versions.kept(id)) return kept;

@@ -165,6 +165,8 @@ class Index {
   void mark_announced(std::uint64_t number, ByteView sealed);
   // Forgets versions below `number` (never the newest) and what only they needed.
   void forget_versions_below(std::uint64_t number);
+  // Forgets versions from `number` on: another history takes their place.
+  void forget_versions_from(std::uint64_t number);
   // A node, links or owners table, tree root (by tree hash), or set of extended attributes of any
   // version retained.
   std::optional<Bytes> blob(const Hash& id) const;

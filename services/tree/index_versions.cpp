@@ -86,6 +86,12 @@ void IndexVersions::forget_below(std::uint64_t number) {
   db_.sql("DELETE FROM blobs WHERE last_version < ?").bind(1, number).run();
 }
 
+// What only they needed goes when the version before the next one does.
+void IndexVersions::forget_from(std::uint64_t number) {
+  db_.sql("DELETE FROM versions WHERE number >= ?").bind(1, number).run();
+  db_.sql("UPDATE blobs SET last_version = ?1 WHERE last_version > ?1").bind(1, number).run();
+}
+
 void IndexVersions::keep(const Hash& id, ByteView bytes, std::uint64_t last_version) {
   if (last_version == 0) return;
   db_.sql("INSERT INTO blobs VALUES (?, ?, ?)"

@@ -19,6 +19,7 @@ class IndexVersions {
   std::vector<std::uint64_t> unannounced() const;
   void mark_announced(std::uint64_t number, ByteView sealed);
   void forget_below(std::uint64_t number);
+  void forget_from(std::uint64_t number);
 
   // Until `last_version` is forgotten; 0: not at all.
   void keep(const Hash& id, ByteView bytes, std::uint64_t last_version);

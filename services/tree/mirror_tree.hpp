@@ -62,6 +62,11 @@ struct Refusal {
   std::uint64_t limit = 0;
   std::vector<proto::Bytes> paths;  // the first ones
 
+  // Whose number, or tree, or history it is comes first: whoever has seen a later objection to the same
+  // version has accepted that.
+  bool allows(const Refusal& version) const {
+    return number == version.number && tree_hash == version.tree_hash && from == version.from;
+  }
   // Whether the same thing was shown.
   bool same_as(const Refusal& other) const {
     return why == other.why && number == other.number && tree_hash == other.tree_hash &&

@@ -119,6 +119,16 @@ std::optional<Bytes> OriginTree::read_live(const FileRef& file) const try {
   return std::nullopt;
 }
 
+std::optional<proto::VersionRecord> OriginTree::version_elsewhere(
+    const std::optional<StoredVersion>& newest) const {
+  const auto bytes = index_.setting(kParentSetting);
+  if (!bytes) return std::nullopt;
+  auto record = proto::decode_version(*bytes);
+  if (!record) throw std::runtime_error("the index holds a damaged version");
+  if (newest && newest->record.number > record->number) return std::nullopt;
+  return std::move(*record);
+}
+
 OriginTree::Closing OriginTree::close_version(base::WallTime now, bool asked,
                                               const WorkControl& control) {
   Closing closing;
@@ -131,8 +141,10 @@ OriginTree::Closing OriginTree::close_version(base::WallTime now, bool asked,
     return closing;
   }
   const auto before = index_.newest();
+  const auto after = version_elsewhere(before);
   const Bytes links = proto::encode_links(index_.hard_links().table());
-  if (before && !index_.has_pending() && before->root.links == proto::sha256(links)) {
+  if (before && !after && !index_.has_pending() &&
+      before->root.links == proto::sha256(links)) {
     closing.version = before;
     return closing;
   }
@@ -146,7 +158,7 @@ OriginTree::Closing OriginTree::close_version(base::WallTime now, bool asked,
   StoredVersion version;
   version.root = {sealed->entry, proto::sha256(links), proto::sha256(owners)};
   version.record.tree_hash = proto::tree_hash(version.root);
-  if (before && before->record.tree_hash == version.record.tree_hash) {
+  if (before && !after && before->record.tree_hash == version.record.tree_hash) {
     closing.version = before;
     return closing;
   }
@@ -176,7 +188,7 @@ OriginTree::Closing OriginTree::close_version(base::WallTime now, bool asked,
   directory_times = directory_times && before->root.links == version.root.links &&
                     before->root.owners == version.root.owners;
   closing.changes = update.changes_total;
-  if (directory_times && !asked &&
+  if (directory_times && !asked && !after &&
       base::to_ns(now) < before->record.time_ns + static_cast<std::uint64_t>(kTimesOnly.count())) {
     closing.state = State::Deferred;
     return closing;
@@ -205,14 +217,10 @@ OriginTree::Closing OriginTree::close_version(base::WallTime now, bool asked,
   proto::VersionRecord& record = version.record;
   record.tree = tree_id();
   record.number = 1;
-  if (before) {
-    record.number = before->record.number + 1;
-    record.parent = proto::version_hash(before->record);
-  } else if (const auto last = index_.setting(kParentSetting)) {
-    const auto parent = proto::decode_version(*last);
-    if (!parent) throw std::runtime_error("the index holds a damaged version");
-    record.number = parent->number + 1;
-    record.parent = proto::version_hash(*parent);
+  if (after || before) {
+    const proto::VersionRecord& parent = after ? *after : before->record;
+    record.number = parent.number + 1;
+    record.parent = proto::version_hash(parent);
   }
   record.counts = totals.counts;
   record.time_ns = base::to_ns(now);
@@ -238,7 +246,12 @@ OriginTree::Closing OriginTree::close_version(base::WallTime now, bool asked,
 }
 
 void OriginTree::continue_after(const proto::VersionRecord& last) {
-  if (index_.newest()) throw std::logic_error("this origin has versions of its own");
+  const auto newest = index_.newest();
+  if (newest && newest->record.tree != last.tree)
+    throw std::runtime_error("that version is of another tree: " + to_hex(last.tree) +
+                             ", and this is " + to_hex(newest->record.tree));
+  if (newest && newest->record.number >= last.number)
+    throw std::runtime_error("there are later versions here than that one");
   Index::Batch batch(index_);
   index_.set_setting(kTreeIdSetting, last.tree.view());
   index_.set_setting(kParentSetting, proto::encode_version(last));

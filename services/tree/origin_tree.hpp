@@ -88,8 +88,9 @@ class OriginTree {
   }
 
   // ---- history
-  // An origin that lost its state goes on after the last version anybody knows of. Only while it has
-  // no version of its own: throws std::logic_error.
+  // An origin whose state was lost, or is an older copy, goes on after the last version anybody knows
+  // of: the next one is closed whatever has changed. std::runtime_error if it is of another tree, or
+  // not later than the newest one here.
   void continue_after(const proto::VersionRecord& last);
   // What version `number` changed, from the `skip`-th on, at most `limit`. Nothing if it, or the one
   // before it, is not retained.
@@ -130,6 +131,9 @@ class OriginTree {
   void take_report(const ScanReport& report);
   std::optional<Bytes> read_live(const FileRef& file) const;
   proto::TreeId tree_id();
+  // What continue_after() was told, while no version of ours follows it.
+  std::optional<proto::VersionRecord> version_elsewhere(
+      const std::optional<StoredVersion>& newest) const;
 
   const OriginSettings settings_;
   WorkFolder work_;

@@ -107,6 +107,10 @@ void SyncCommit::commit(const TargetVersion& to, const Checker& checker,
   version.sealed = to.sealed;
   version.announced = true;
   version.incomplete = !missing.empty();
+  // An operator has accepted another history than the one that was here.
+  if (job_.committed && job_.committed->record.number >= version.record.number &&
+      !(job_.committed->record == version.record))
+    job_.index.forget_versions_from(version.record.number);
   job_.index.commit_version(version, target.links_bytes(), target.owners_bytes());
   batch_.commit();
 }

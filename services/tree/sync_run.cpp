@@ -59,7 +59,8 @@ SyncResult SyncRun::bring_to(const std::optional<Refusal>& accepted, bool hash_e
 }
 
 SyncResult::State SyncRun::run(const std::optional<Refusal>& accepted, bool hash_everything) {
-  if (auto why = judge_.version(job_.state.tree())) return refused(std::move(*why));
+  if (auto why = judge_.version(job_.state.tree()); why && !(accepted && accepted->allows(*why)))
+    return refused(std::move(*why));
   if (nothing_to_do() && !hash_everything) return State::Unchanged;
   if (auto why = know_target()) return refused(std::move(*why));
   if (auto why = judge_.deletions(job_.target); why && !(accepted && accepted->same_as(*why)))

@@ -61,6 +61,8 @@ struct Fixture {
   }
 };
 
+void run(const std::string& script) { REQUIRE(std::system(script.c_str()) == 0); }
+
 std::string text(std::size_t size) {
   std::string out;
   for (int i = 0; out.size() < size; ++i) out += "line " + std::to_string(i * 7919 % 1000) + "\n";
@@ -310,7 +312,7 @@ TEST_CASE("an origin that lost its state goes on where it was", "[origin]") {
   Fixture f;
   f.write("f", "1");
   const auto first = f.closed();
-  CHECK_THROWS_AS(f.origin->continue_after(first.record), std::logic_error);
+  CHECK_THROWS_WITH(f.origin->continue_after(first.record), Catch::Contains("later versions"));
   f.write("f", "2");
   const auto second = f.closed();
   f.origin.reset();
@@ -322,6 +324,34 @@ TEST_CASE("an origin that lost its state goes on where it was", "[origin]") {
   CHECK(next.record.tree == first.record.tree);
   CHECK(next.record.parent == proto::version_hash(second.record));
   CHECK(next.record.tree_hash == second.record.tree_hash);
+}
+
+TEST_CASE("an origin restored from an older copy goes on where others are", "[origin]") {
+  Fixture f;
+  f.write("f", "1");
+  const auto first = f.closed();
+  f.origin.reset();
+  run("cp -a " + f.tmp / ".mirrorbus-t" + " " + f.tmp / "backup");
+  f.open();
+  f.write("f", "2");
+  f.closed();
+  f.write("f", "3");
+  const auto third = f.closed();
+  f.write("f", "1");
+  f.origin.reset();
+  run("rm -r " + f.tmp / ".mirrorbus-t" + " && cp -a " + f.tmp / "backup" + " " +
+      f.tmp / ".mirrorbus-t");
+  f.open();
+  auto foreign = third.record;
+  foreign.tree = {};
+  CHECK_THROWS_WITH(f.origin->continue_after(foreign), Catch::Contains("another tree"));
+  f.origin->continue_after(third.record);
+  const auto next = f.closed();
+  CHECK(next.record.number == 4);
+  CHECK(next.record.parent == proto::version_hash(third.record));
+  CHECK(f.close().state == State::Unchanged);
+  f.write("f", "5");
+  CHECK(f.closed().record.parent == proto::version_hash(next.record));
 }
 
 TEST_CASE("what is handed out is what it is called", "[origin]") {
@@ -390,7 +420,6 @@ void go_back(Fixture& f, std::uint64_t number) {
   f.origin->scan_all(false);
   f.now += std::chrono::seconds(1);
 }
-void run(const std::string& script) { REQUIRE(std::system(script.c_str()) == 0); }
 
 }  // namespace
 

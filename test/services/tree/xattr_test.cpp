@@ -149,7 +149,7 @@ TEST_CASE("a tree looked at under another setting is looked at again", "[xattrs]
 TEST_CASE("sets that no retained version names are forgotten", "[xattrs]") {
   const TempDir tmp;
   Origin o(tmp.path());
-  o.settings.retain_versions = 1;
+  o.settings.retain.versions = 1;
   o.settings.gc_grace = {};
   o.reopen();
   o.file("a", "1");
