@@ -79,7 +79,9 @@ void MirrorRole::dry_run(PageStart after, peer::ControlReply reply) {
   const bool again = after.has_value();
   if (!again) {
     list_sources();
-    source_ = new_source(known_.rbegin()->first);
+    // A look at nodes alone need not wait for its turn to pull.
+    source_ = std::make_unique<ManySources>(sources_,
+                                            [order = sources_.order()] { return order; });
   }
   worker_.submit(
       [this, again, after = std::move(after), to = known_.rbegin()->second] {

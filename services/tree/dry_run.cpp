@@ -21,7 +21,8 @@ DryRun::DryRun(const MirrorSettings& settings, Index& index, const TargetVersion
   std::optional<ItemizedTree> was;
   if (job_.committed) was = itemized_version(job_.index, from());
   ItemizedTree now{job_.target.root(), job_.target.links(),
-                   [this](const Hash& id) { return job_.target.encoded(id); }};
+                   [this](const Hash& id) { return job_.target.encoded(id); },
+                   [this](const Hash& id) { return job_.index.blob(id); }};
   itemizer_.emplace(std::move(was), std::move(now),
                     settings_.metadata.owner != OwnerMode::None);
 }
@@ -43,7 +44,8 @@ ItemizedTree itemized_version(const Index& index, std::uint64_t number) {
             if (!node)
               throw std::runtime_error(fmt::format("version {} is no longer held here", number));
             return std::move(*node);
-          }};
+          },
+          [&index](const Hash& id) { return index.blob(id); }};
 }
 
 }  // namespace mirrorbus::tree

@@ -2,6 +2,7 @@
 
 #include "proto/value.hpp"
 #include "services/tree/tree_view.hpp"
+#include "services/tree/xattr_change.hpp"
 
 #include <fmt/format.h>
 
@@ -217,6 +218,14 @@ class Pass {
 
   static char made_by(const Entry& e) { return e.type == EntryType::File ? '>' : 'c'; }
 
+  static std::optional<proto::XattrSet> xattrs_of(const ItemizedTree& tree, const Entry& entry) {
+    if (!entry.xattrs) return proto::XattrSet();
+    const auto bytes = tree.xattrs ? tree.xattrs(*entry.xattrs) : std::nullopt;
+    const auto set = bytes ? proto::decode_xattr_set(*bytes)
+                           : proto::refuse(proto::Reject::BadHash);
+    return set ? std::optional(*set) : std::nullopt;
+  }
+
   std::string differences(const Entry& a, const Entry& b, bool content) const {
     std::string s(9, '.');
     if (content) s[0] = 'c';
@@ -225,7 +234,13 @@ class Pass {
     if (a.mode != b.mode) s[3] = 'p';
     if (owners_ && a.uid != b.uid) s[4] = 'o';
     if (owners_ && a.gid != b.gid) s[5] = 'g';
-    if (a.xattrs != b.xattrs) s[8] = 'x';
+    if (a.xattrs != b.xattrs) {
+      const auto was = xattrs_of(*was_, a), now = xattrs_of(now_, b);
+      const XattrChange change =
+          was && now ? compare_xattrs(*was, *now) : XattrChange{false, true};
+      if (change.acls) s[7] = 'a';
+      if (change.others) s[8] = 'x';
+    }
     return s;
   }
 

@@ -5,6 +5,9 @@
 //   >fcst......  other content       .f..t......  other time        cLc.t......  other target
 //   hf+++++++++  a further name of the file behind "=> "
 //
+// "a" says that ACLs differ in more than the mode shows, "x" that other extended attributes do; of
+// sets that are not at hand it is always "x".
+//
 // An entry of another type replaces what was there and counts as new, as in rsync. Beyond rsync: a
 // name that was one of several of a file and now is a file of its own is ">f.........", and a block
 // device is not a character device.
@@ -33,6 +36,8 @@ struct ItemizedTree {
   proto::TreeRoot root;
   proto::LinksTable links;
   std::function<proto::Bytes(const proto::Hash& id)> node;  // encoded; throws if it is not at hand
+  // An encoded set of extended attributes; nothing if it is not at hand.
+  std::function<std::optional<proto::Bytes>(const proto::Hash& id)> xattrs;
 };
 
 class Itemizer {

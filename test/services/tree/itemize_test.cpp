@@ -26,6 +26,7 @@ using Lines = std::vector<std::string>;
 
 ItemizedTree side_of(const TreeSnapshot& snapshot) {
   return {snapshot.root, *proto::decode_links(snapshot.blobs.at(snapshot.root.links)),
+          [&snapshot](const proto::Hash& id) { return snapshot.blobs.at(id); },
           [&snapshot](const proto::Hash& id) { return snapshot.blobs.at(id); }};
 }
 
