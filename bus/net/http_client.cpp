@@ -1,5 +1,7 @@
 #include "bus/net/http_client.hpp"
 
+#include "bus/net/dscp.hpp"
+
 #include <algorithm>
 #include <atomic>
 #include <charconv>
@@ -114,6 +116,11 @@ int on_progress(void* user, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
   return 1;
 }
 
+int on_socket(void* user, curl_socket_t socket, curlsocktype) {
+  mark(socket, *static_cast<const int*>(user));
+  return CURL_SOCKOPT_OK;
+}
+
 HttpFailure::Kind kind_of(CURLcode code, bool low_speed) {
   switch (code) {
     case CURLE_UNSUPPORTED_PROTOCOL:
@@ -212,6 +219,10 @@ HttpClient::Outcome HttpClient::Impl::perform(const std::string& url, const prot
   set(CURLOPT_TIMEOUT_MS, milliseconds(fetch.timeout));
   set(CURLOPT_LOW_SPEED_LIMIT, static_cast<long>(fetch.low_speed));
   set(CURLOPT_LOW_SPEED_TIME, std::max(1L, milliseconds(fetch.low_speed_time) / 1000));
+  if (fetch.dscp > 0) {
+    set(CURLOPT_SOCKOPTFUNCTION, &on_socket);
+    set(CURLOPT_SOCKOPTDATA, const_cast<int*>(&fetch.dscp));
+  }
   if (fetch.max_rate > 0)
     set(CURLOPT_MAX_RECV_SPEED_LARGE, static_cast<curl_off_t>(fetch.max_rate));
   if (fetch.range) {

@@ -1,5 +1,6 @@
 #include "bus/net/http_server.hpp"
 
+#include "bus/net/dscp.hpp"
 #include "bus/net/endpoint.hpp"
 #include "bus/net/http_connection.hpp"
 
@@ -79,6 +80,7 @@ void HttpServer::Impl::admit(tcp::socket socket) {
   const std::string peer = peer_name(socket.remote_endpoint(error));
   if (error) return;  // gone again
   socket.set_option(tcp::no_delay(true), error);
+  if (options.dscp > 0) mark(socket.native_handle(), options.dscp);
   socket.native_non_blocking(true, error);
   std::size_t& of_peer = by_peer[peer];
   if (connections.size() >= options.max_connections ||

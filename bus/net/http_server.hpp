@@ -44,6 +44,7 @@ struct HttpOptions {
   base::Duration idle_timeout = std::chrono::seconds(30);
   // A reader that takes less than 64 KiB (or the rest) in this time is disconnected.
   base::Duration slow_reader_timeout = std::chrono::seconds(30);
+  int dscp = 0;                           // of what is sent
   std::shared_ptr<const TlsContext> tls;  // shared with its connections; nothing: plain HTTP
   // Answers what no handler has seen: no HTTP, too large, no such path or method.
   std::function<HttpResponse(int status, std::string why)> refusal = HttpResponse::text;

@@ -10,8 +10,9 @@ namespace {
 
 constexpr std::size_t kChunk = 256 * 1024;
 
-net::HttpOptions options(const peer::ListenSettings& settings) {
+net::HttpOptions options(const peer::ListenSettings& settings, int dscp) {
   net::HttpOptions options;
+  options.dscp = dscp;
   options.name = "content";
   options.listen = settings.listen;
   options.max_connections = settings.connections;
@@ -90,11 +91,11 @@ bool HeldFile::unchanged() const {
 }
 
 ContentServer::ContentServer(const base::Clock& clock, const peer::ListenSettings& settings,
-                             base::Registry& registry, base::Log log)
+                             base::Registry& registry, base::Log log, int dscp)
     : loop_(clock),
       sent_(
           registry.counter("mirrorbus_content_sent_bytes_total", "Content handed out to others.")),
-      server_(loop_, options(settings), own_, log) {
+      server_(loop_, options(settings, dscp), own_, log) {
   server_.route("/nodes/", guarded([this](const net::HttpRequest& request, net::HttpReply reply) {
     node(request, 7, std::move(reply));
   }));

@@ -19,7 +19,7 @@ namespace mirrorbus::mirror {
 class ContentServer {
  public:
   ContentServer(const base::Clock& clock, const peer::ListenSettings& settings,
-                base::Registry& registry, base::Log log);
+                base::Registry& registry, base::Log log, int dscp = 0);
   ~ContentServer();  // stops the thread
 
   // Before start(). `serve_to`: who may have what it holds; none: everybody.

@@ -9,8 +9,20 @@
 
 namespace mirrorbus::mirror {
 
-HttpSource::HttpSource(std::string base_url) : base_(std::move(base_url)) {
+HttpSource::HttpSource(std::string base_url, TransferLine* line)
+    : base_(std::move(base_url)), line_(line) {
   while (base_.ends_with('/')) base_.pop_back();
+}
+
+void HttpSource::took(std::uint64_t bytes) {
+  bytes_ += bytes;
+  if (line_) line_->took(bytes, cancelled_);
+}
+
+net::HttpFetch HttpSource::new_fetch() const {
+  net::HttpFetch fetch;
+  if (line_) fetch.dscp = line_->dscp();
+  return fetch;
 }
 
 // The name first: it ends up in `last_error`.
@@ -29,7 +41,7 @@ void HttpSource::fail(const net::HttpFailure& failure) {
 void HttpSource::fetch_one(const std::string& folder, const tree::Wanted& thing,
                            std::uint64_t offset, tree::ContentSink& sink) {
   const std::string url = fmt::format("{}/{}/{}", base_, folder, to_hex(thing.hash));
-  net::HttpFetch fetch;
+  net::HttpFetch fetch = new_fetch();
   fetch.max_bytes = thing.size_bytes - offset;
   if (offset > 0) fetch.range = {offset, std::nullopt};
   bool begun = false;
@@ -38,8 +50,8 @@ void HttpSource::fetch_one(const std::string& folder, const tree::Wanted& thing,
       [&](proto::ByteView bytes) {
         if (!begun) sink.begin(thing.hash);
         begun = true;
-        bytes_ += bytes.size();
         sink.write(bytes);
+        took(bytes.size());
         return true;
       },
       fetch);
@@ -101,10 +113,11 @@ void HttpSource::fetch_many(const std::string& folder, const std::vector<proto::
   std::optional<proto::Reject> refused;
   const auto result = client_.post(url, proto::encode_content_request(hashes),
                                    "application/octet-stream", [&](proto::ByteView bytes) {
-                                     bytes_ += bytes.size();
                                      refused = parser.feed(bytes);
+                                     took(bytes.size());
                                      return !refused && lie.empty();
-                                   });
+                                   },
+                                   new_fetch());
   if (!lie.empty()) fail(lie_is, lie);
   if (refused) fail(*refused, url + ": the answer is not one of contents");
   if (!result) fail(result.error());

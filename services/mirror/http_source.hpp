@@ -3,6 +3,7 @@
 #pragma once
 
 #include "bus/net/http_client.hpp"
+#include "services/mirror/transfer_line.hpp"
 #include "services/tree/content_source.hpp"
 
 #include <atomic>
@@ -13,7 +14,8 @@ namespace mirrorbus::mirror {
 
 class HttpSource final : public tree::ContentSource {
  public:
-  explicit HttpSource(std::string base_url);
+  // `line`: what holds it to its rate; outlives it. Null: nothing does.
+  explicit HttpSource(std::string base_url, TransferLine* line = nullptr);
 
   std::string name() const override { return base_; }
   void fetch_pack(const tree::Wanted& pack, std::uint64_t offset, tree::ContentSink& sink) override;
@@ -25,7 +27,10 @@ class HttpSource final : public tree::ContentSource {
   void bad(const proto::Hash& hash, proto::Reject why, const std::string& what) override;
   std::uint64_t bytes_received() const override { return bytes_; }
 
-  void cancel() { client_.cancel(); }  // any thread
+  void cancel() {  // any thread
+    cancelled_ = true;
+    client_.cancel();
+  }
 
   // What came and was no good, or did not come: how often for which reason, and the last in words.
   const std::map<proto::Reject, std::uint64_t>& complaints() const { return complaints_; }
@@ -45,7 +50,12 @@ class HttpSource final : public tree::ContentSource {
                   const std::function<std::uint64_t(const proto::Hash&)>& limit,
                   tree::ContentSink& sink);
 
+  void took(std::uint64_t bytes);
+  net::HttpFetch new_fetch() const;
+
   std::string base_;  // without a "/" at its end
+  TransferLine* const line_;
+  std::atomic<bool> cancelled_{false};
   net::HttpClient client_;
   bool only_files_ = false;  // it has said that it takes no POST
   std::atomic<std::uint64_t> bytes_{0};

@@ -45,8 +45,8 @@ class ManySources::Passing final : public tree::ContentSink {
   proto::Hash hash_;
 };
 
-ManySources::ManySources(SourceList& list, Choose choose)
-    : list_(list), choose_(std::move(choose)) {}
+ManySources::ManySources(SourceList& list, Choose choose, TransferLine* line)
+    : list_(list), choose_(std::move(choose)), line_(line) {}
 
 void ManySources::choose() {
   if (!choose_) return;
@@ -55,7 +55,7 @@ void ManySources::choose() {
   for (const std::string& url : urls) {
     places_.push_back(std::make_unique<Place>());
     places_.back()->url = url;
-    places_.back()->source = std::make_unique<HttpSource>(url);
+    places_.back()->source = std::make_unique<HttpSource>(url, line_);
     if (cancelled_) places_.back()->source->cancel();
   }
 }

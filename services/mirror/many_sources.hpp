@@ -21,7 +21,8 @@ class ManySources final : public tree::ContentSource {
   // Where to ask, in order: called when the first content is wanted. May block; throws
   // tree::SourceError if there is no place.
   using Choose = std::move_only_function<std::vector<std::string>()>;
-  ManySources(SourceList& list, Choose choose);
+  // `line`: of the tree, or null.
+  ManySources(SourceList& list, Choose choose, TransferLine* line = nullptr);
 
   std::string name() const override;
   std::size_t places() const override;
@@ -66,6 +67,7 @@ class ManySources final : public tree::ContentSource {
 
   SourceList& list_;
   Choose choose_;
+  TransferLine* const line_;
   std::atomic<bool> cancelled_{false};
   mutable std::mutex mutex_;  // that there are places; they stay once they are there
   std::vector<std::unique_ptr<Place>> places_;

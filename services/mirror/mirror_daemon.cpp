@@ -24,29 +24,31 @@ proto::Bytes random_run() {
   return run;
 }
 
-std::unique_ptr<ContentServer> content_server(peer::Daemon& daemon) {
+std::unique_ptr<ContentServer> content_server(peer::Daemon& daemon, int dscp) {
   if (daemon.settings().content.listen.empty()) return nullptr;
   return std::make_unique<ContentServer>(daemon.loop().clock(), daemon.settings().content,
-                                         daemon.metrics(), daemon.log("content"));
+                                         daemon.metrics(), daemon.log("content"), dscp);
 }
 
 }  // namespace
 
 MirrorDaemon::Settings MirrorDaemon::read(const base::Config& config,
                                           const peer::Settings& shared) {
-  Settings trees = TreeSettings::read(config);
-  for (const TreeSettings& tree : trees)
+  Settings settings{TreeSettings::read(config),
+                    TransferSettings::read(config.table("transfer"))};
+  for (const TreeSettings& tree : settings.trees)
     if (tree.role == TreeSettings::Role::Origin && shared.content.listen.empty())
       throw base::ConfigError("[content] listen is needed: tree " + tree.name +
                               " is an origin, and mirrors pull from there");
-  return trees;
+  return settings;
 }
 
 MirrorDaemon::MirrorDaemon(peer::Daemon& daemon, Settings settings)
     : daemon_(daemon),
       settings_(std::move(settings)),
       run_(random_run()),
-      content_(content_server(daemon)),
+      rates_(settings_.transfer.rates),
+      content_(content_server(daemon, settings_.transfer.dscp)),
       serve_(daemon.loop(), daemon.zmq(), daemon.metrics()),
       publisher_(
           daemon.loop(), daemon.zmq(), publishing(daemon.settings()), serve_,
@@ -92,7 +94,7 @@ std::string MirrorDaemon::advertised_content() const {
 
 void MirrorDaemon::subscribe() {
   peer::SubscriberOptions options;
-  for (const TreeSettings& tree : settings_)
+  for (const TreeSettings& tree : settings_.trees)
     if (tree.role == TreeSettings::Role::Mirror)
       options.patterns.push_back(
           *proto::TopicPattern::parse(update_topic(daemon_.settings().bus.base(), tree.name)));
@@ -135,11 +137,13 @@ void MirrorDaemon::add_trees(const Settings& settings) {
                             daemon_.log(""),       daemon_.settings().bus.base(),
                             daemon_.settings().bus.state,
                             advertised_content(),
+                            rates_,
+                            settings_.transfer.dscp,
                             content_ != nullptr,
                             run_,
                             &asker_,
                             elsewhere()};
-  for (const TreeSettings& tree : settings) {
+  for (const TreeSettings& tree : settings.trees) {
     if (tree.role == TreeSettings::Role::Origin) {
       auto origin =
           std::make_unique<OriginRole>(context, tree, [this] { return content_->bytes_sent(); });

@@ -16,7 +16,10 @@ namespace mirrorbus::mirror {
 
 class MirrorDaemon {
  public:
-  using Settings = std::vector<TreeSettings>;
+  struct Settings {
+    std::vector<TreeSettings> trees;
+    TransferSettings transfer;
+  };
   static Settings read(const base::Config& config, const peer::Settings& shared);
 
   MirrorDaemon(peer::Daemon& daemon, Settings settings);
@@ -42,6 +45,7 @@ class MirrorDaemon {
   peer::Daemon& daemon_;
   Settings settings_;
   const proto::Bytes run_;
+  TransferRates rates_;
   std::unique_ptr<ContentServer> content_;
   peer::ServeServer serve_;
   peer::Publisher publisher_;

@@ -16,6 +16,8 @@ using namespace std::chrono_literals;
 
 constexpr base::Duration kFirstBackoff = 1s;
 constexpr base::Duration kMaxBackoff = 60s;
+// Outside its hours a tree looks this often whether they have begun.
+constexpr base::Duration kHoursAgain = 10s;
 constexpr char kStreamKey[] = "origin_stream";
 
 tree::MirrorSettings engine_settings(const TreeSettings& settings, const std::string& work,
@@ -77,6 +79,8 @@ MirrorRole::MirrorRole(const TreeContext& context, const TreeSettings& settings)
       context_(context),
       log_(context.log.area("tree " + settings.name)),
       sources_(context.loop.clock()),
+      line_(context.rates, context.rates.add(settings.rates, settings.priority),
+            context.loop.clock(), context.dscp),
       holder_(std::make_shared<TreeHolder>(settings.path)),
       metrics_(context.registry, settings.name),
       retry_(context.loop),
@@ -162,6 +166,7 @@ void MirrorRole::consider() {
   if (known_.empty() || (known_.rbegin()->first <= committed_number_ && !forced_)) return;
   if (context_.loop.now().mono < not_before_) return;
   if (refusal_ && refusal_->number == known_.rbegin()->first && !accepted_) return;
+  if (!line_.open()) return retry_.start(kHoursAgain, [this] { consider(); });
   list_sources();
   if (sources_.order().empty()) {
     last_error_ = "no content source: the origin advertises none, and [[tree]] source is empty";
@@ -239,6 +244,7 @@ void MirrorRole::finished(base::Outcome<tree::SyncResult> outcome, base::MonoTim
     try {
       std::rethrow_exception(outcome.error());
     } catch (const tree::Cancelled&) {
+      if (paused_) log_.info("paused: the sync under way was stopped");
       state_ = paused_ ? TreeState::Paused : TreeState::Current;
     } catch (const std::exception& error) {
       failed(base::describe(error), seconds);

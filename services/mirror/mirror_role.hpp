@@ -138,6 +138,7 @@ class MirrorRole final : public TreeRole {
   base::MonoTime not_before_{};  // of the next try
   SourceList sources_;
   std::uint64_t set_aside_told_ = 0;
+  TransferLine line_;
   std::unique_ptr<ManySources> source_;
   std::shared_ptr<TreeHolder> holder_;
   std::unique_ptr<SourceTalk> talk_;

@@ -41,7 +41,8 @@ void MirrorRole::list_sources() {
 }
 
 std::unique_ptr<ManySources> MirrorRole::new_source(std::uint64_t version) {
-  return std::make_unique<ManySources>(sources_, [this, version] { return place(version); });
+  return std::make_unique<ManySources>(
+      sources_, [this, version] { return place(version); }, &line_);
 }
 
 // On the worker, when the first content is wanted: waits until it is said where to pull from.

@@ -13,6 +13,7 @@
 #include "proto/tree_update.hpp"
 #include "services/mirror/pull_desk.hpp"
 #include "services/mirror/source_list.hpp"
+#include "services/mirror/transfer_rates.hpp"
 #include "services/mirror/tree_settings.hpp"
 #include "services/tree/index.hpp"
 
@@ -38,6 +39,8 @@ struct TreeContext {
   std::string base;       // prefix.env
   std::string state_dir;  // the daemon's
   std::string content;    // the content listener's URL as others see it; empty: none
+  TransferRates& rates;
+  int dscp = 0;
   bool serving = false;   // there is a content listener
   proto::Bytes run;       // drawn by this run of the daemon, proto::kRunSize bytes
   peer::Asker* asker = nullptr;        // to ask these, where there are any:

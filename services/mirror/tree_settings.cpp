@@ -8,7 +8,7 @@ namespace mirrorbus::mirror {
 namespace {
 
 // Their names are fixed, what they do is not built: to accept them silently would be a promise.
-constexpr std::string_view kNotBuilt[] = {"bandwidth", "schedule", "dscp",   "hooks",
+constexpr std::string_view kNotBuilt[] = {"hooks",
                                           "import",   "status_file"};
 
 TreeSettings read_one(const base::ConfigTable& table) {
@@ -68,6 +68,9 @@ TreeSettings read_one(const base::ConfigTable& table) {
   for (const std::string& url : tree.source)
     if (!url.starts_with("http://") && !url.starts_with("https://"))
       table.fail("source", "\"" + url + "\" must begin with http:// or https://");
+  tree.rates = read_rates(table);
+  tree.priority = static_cast<unsigned>(table.integer("priority", tree.priority, 1, 9));
+  if (table.has("dscp")) table.fail("dscp", "stands in [transfer], for all trees");
   tree.keep_packs = table.size("keep_packs", tree.keep_packs);
   tree.stale_after = table.duration("stale_after", tree.stale_after);
   for (const std::string_view key : kNotBuilt)

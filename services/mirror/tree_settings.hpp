@@ -3,6 +3,7 @@
 
 #include "bus/base/config.hpp"
 #include "bus/net/address_range.hpp"
+#include "services/mirror/transfer_settings.hpp"
 #include "services/tree/retention.hpp"
 #include "services/tree/watch.hpp"
 
@@ -47,6 +48,8 @@ struct TreeSettings {
   bool safe_links = false, nosuid = false, nodev = false;
   std::vector<std::string> source;  // further content sources: http:// or https://
   base::Duration stale_after = std::chrono::seconds(30);
+  RatePlan rates;                   // of what comes in
+  unsigned priority = 5;            // of its share in the site's rate: 1 to 9
   std::uint64_t keep_packs = 1 << 30;  // bytes of packs kept for others; 0 without [content]
 
   // Raises base::ConfigError; keys of features that are not built are refused, not ignored.

@@ -17,6 +17,7 @@ READERS = [
     "bus/peer/settings.cpp",
     "services/relay/forward_rules.cpp",
     "services/relay/relay_settings.cpp",
+    "services/mirror/transfer_settings.cpp",
     "services/mirror/tree_settings.cpp",
 ]
 ASKED = re.compile(

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 
@@ -177,6 +178,36 @@ class ServeTo(Sharing):
                 return answer.status
         except urllib.error.HTTPError as error:
             return error.code
+
+
+class Pause(Sharing):
+    def test_a_transfer_stops_at_once_and_goes_on_from_what_has_come(self):
+        tree = self.dir / "a/tree"
+        tree.mkdir(parents=True)
+        sizes = [9_000_000, *[200_000] * 10]  # one by range, and some together
+        for number, size in enumerate(sizes):
+            (tree / f"file{number}").write_bytes(os.urandom(size))
+        self.up("origin", self.origin())
+        version = self.publish()
+        self.up("m1", self.mirror("m1", ["origin"], more='bandwidth = "3MiB"'))
+        for part in (0.15, 0.4, 0.7, 0.85):
+            until("some of it has come", lambda p=part: self.status("m1")["bytes_received"] > p * sum(sizes))
+            began = time.monotonic()
+            self.assertEqual(self.control("m1.state", "pause", tree="t"), "paused")
+            until("the transfer has stopped", lambda: self.control("m1.state", "status")[0]["state"] == "paused"
+                  and self.said("m1", "paused: the sync under way was stopped"))
+            self.assertLess(time.monotonic() - began, 1)
+            stopped = self.status("m1")["bytes_received"]
+            self.assertEqual(self.status("m1")["version"], 0)
+            self.assertEqual(self.status("m1")["bytes_received"], stopped)
+            (self.dir / "m1.log").write_text("")
+            self.control("m1.state", "resume", tree="t")
+        self.reaches("m1", version)
+        self.assertSame("m1", "after four pauses")
+        received = self.status("m1")["bytes_received"]
+        print(f"{sum(sizes)} bytes of content, {received} received")
+        # Headers, nodes; and for each pause at most the one small object that was under way.
+        self.assertLess(received, sum(sizes) + 4 * 200_000 + 20_000)
 
 
 class Liar(http.server.BaseHTTPRequestHandler):

@@ -11,6 +11,7 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <fmt/core.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -525,4 +526,85 @@ TEST_CASE("the client keeps its limits", "[http]") {
   CHECK(kind(s.url + "/hello") == Kind::Cancelled);
   client.resume();
   CHECK_FALSE(kind(s.url + "/hello"));
+}
+
+namespace {
+
+// The type of service that the first packets of an accepted connection had.
+int seen_tos(int fd) {
+  char control[256];
+  socklen_t size = sizeof control;
+  REQUIRE(::getsockopt(fd, IPPROTO_IP, IP_PKTOPTIONS, control, &size) == 0);
+  msghdr message{};
+  message.msg_control = control;
+  message.msg_controllen = size;
+  for (cmsghdr* each = CMSG_FIRSTHDR(&message); each; each = CMSG_NXTHDR(&message, each))
+    if (each->cmsg_level == IPPROTO_IP && each->cmsg_type == IP_TOS) return *CMSG_DATA(each);
+  return -1;
+}
+
+}  // namespace
+
+TEST_CASE("what a client sends is marked", "[http]") {
+  const base::Fd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const int on = 1;
+  REQUIRE(::setsockopt(listener.get(), IPPROTO_IP, IP_RECVTOS, &on, sizeof on) == 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  REQUIRE(::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), size) == 0);
+  REQUIRE(::listen(listener.get(), 5) == 0);
+  REQUIRE(::getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &size) == 0);
+  const int dscp = GENERATE(0, 10);
+  auto asked = std::async(std::launch::async, [&] {
+    HttpClient client;
+    HttpFetch fetch;
+    fetch.dscp = dscp;
+    return client.get(fmt::format("http://127.0.0.1:{}/", ntohs(address.sin_port)),
+                      [](ByteView) { return true; }, fetch);
+  });
+  const base::Fd connection(::accept(listener.get(), nullptr, nullptr));
+  REQUIRE(connection);
+  char request[1000];
+  REQUIRE(::recv(connection.get(), request, sizeof request, 0) > 0);
+  CHECK((seen_tos(connection.get()) & 0xfc) == dscp << 2);
+  const std::string answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+  REQUIRE(::send(connection.get(), answer.data(), answer.size(), MSG_NOSIGNAL) > 0);
+  REQUIRE(asked.get());
+}
+
+TEST_CASE("what a server sends is marked", "[http]") {
+  HttpOptions options;
+  options.dscp = 8;
+  Served served(options);
+  served.start();
+  const base::Fd client(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(served.server->port());
+  REQUIRE(::connect(client.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+  const std::string request = "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n";
+  REQUIRE(::send(client.get(), request.data(), request.size(), MSG_NOSIGNAL) > 0);
+  char answer[1000];
+  REQUIRE(::recv(client.get(), answer, sizeof answer, 0) > 0);
+  // The server's end is a socket of this process, too.
+  sockaddr_in own{};
+  socklen_t size = sizeof own;
+  REQUIRE(::getsockname(client.get(), reinterpret_cast<sockaddr*>(&own), &size) == 0);
+  int found = 0;
+  for (int fd = 0; fd < 1024; ++fd) {
+    sockaddr_in peer{};
+    socklen_t length = sizeof peer;
+    if (::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) != 0 ||
+        peer.sin_family != AF_INET || peer.sin_port != own.sin_port)
+      continue;
+    int tos = -1;
+    socklen_t tos_size = sizeof tos;
+    REQUIRE(::getsockopt(fd, IPPROTO_IP, IP_TOS, &tos, &tos_size) == 0);
+    CHECK((tos & 0xfc) == 8 << 2);
+    ++found;
+  }
+  CHECK(found == 1);
 }
