@@ -223,6 +223,10 @@ HttpClient::Outcome HttpClient::Impl::perform(const std::string& url, const prot
     set(CURLOPT_SOCKOPTFUNCTION, &on_socket);
     set(CURLOPT_SOCKOPTDATA, const_cast<int*>(&fetch.dscp));
   }
+  if (!fetch.authorities.empty()) {
+    set(CURLOPT_CAINFO, fetch.authorities.c_str());
+    set(CURLOPT_CAPATH, static_cast<const char*>(nullptr));  // instead of the system's
+  }
   if (fetch.max_rate > 0)
     set(CURLOPT_MAX_RECV_SPEED_LARGE, static_cast<curl_off_t>(fetch.max_rate));
   if (fetch.range) {

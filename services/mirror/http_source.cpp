@@ -21,7 +21,10 @@ void HttpSource::took(std::uint64_t bytes) {
 
 net::HttpFetch HttpSource::new_fetch() const {
   net::HttpFetch fetch;
-  if (line_) fetch.dscp = line_->dscp();
+  if (line_) {
+    fetch.dscp = line_->dscp();
+    fetch.authorities = line_->authorities();
+  }
   return fetch;
 }
 

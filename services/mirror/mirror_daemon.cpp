@@ -139,6 +139,7 @@ void MirrorDaemon::add_trees(const Settings& settings) {
                             advertised_content(),
                             rates_,
                             settings_.transfer.dscp,
+                            settings_.transfer.authorities,
                             content_ != nullptr,
                             run_,
                             &asker_,

@@ -80,7 +80,7 @@ MirrorRole::MirrorRole(const TreeContext& context, const TreeSettings& settings)
       log_(context.log.area("tree " + settings.name)),
       sources_(context.loop.clock()),
       line_(context.rates, context.rates.add(settings.rates, settings.priority),
-            context.loop.clock(), context.dscp),
+            context.loop.clock(), context.dscp, context.authorities),
       holder_(std::make_shared<TreeHolder>(settings.path)),
       metrics_(context.registry, settings.name),
       retry_(context.loop),

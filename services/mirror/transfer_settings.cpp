@@ -42,6 +42,7 @@ RatePlan read_rates(const base::ConfigTable& table) {
 TransferSettings TransferSettings::read(const base::ConfigTable& table) {
   TransferSettings settings;
   settings.rates = read_rates(table);
+  settings.authorities = table.text("authorities", "");
   settings.dscp = static_cast<int>(table.integer("dscp", 0, 0, 63));
   return settings;
 }

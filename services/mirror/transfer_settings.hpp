@@ -4,11 +4,14 @@
 #include "bus/base/config.hpp"
 #include "services/mirror/transfer_rates.hpp"
 
+#include <string>
+
 namespace mirrorbus::mirror {
 
 struct TransferSettings {
   RatePlan rates;
   int dscp = 0;  // of the packets that carry content, 0 to 63
+  std::string authorities;  // of https sources; empty: the system's
 
   static TransferSettings read(const base::ConfigTable& table);
 };

@@ -41,6 +41,7 @@ struct TreeContext {
   std::string content;    // the content listener's URL as others see it; empty: none
   TransferRates& rates;
   int dscp = 0;
+  std::string authorities;  // of https sources
   bool serving = false;   // there is a content listener
   proto::Bytes run;       // drawn by this run of the daemon, proto::kRunSize bytes
   peer::Asker* asker = nullptr;        // to ask these, where there are any:
