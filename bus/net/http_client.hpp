@@ -60,7 +60,7 @@ struct HttpFetch {
   std::uint64_t max_bytes = std::numeric_limits<std::uint64_t>::max();
   std::uint64_t max_rate = 0;  // bytes a second; 0 = no limit
   int dscp = 0;  // of the packets of a connection that this makes; one that is there keeps its own
-  std::string authorities;  // file of those that servers' certificates must chain to; "": the system's
+  std::string authorities;  // file of those that servers' chains must end in; "": the system's
   std::vector<std::pair<std::string, std::string>> headers;
 };
 

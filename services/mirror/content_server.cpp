@@ -208,7 +208,8 @@ void ContentServer::nodes(const net::HttpRequest& request, net::HttpReply reply)
   net::HttpResponse response;
   response.content_type = "application/octet-stream";
   response.body = net::HttpProducer(
-      [this, hashes = std::move(*hashes), peer = request.peer, next = std::size_t{0}](net::HttpGive give) mutable {
+      [this, hashes = std::move(*hashes), peer = request.peer, next = std::size_t{0}](
+          net::HttpGive give) mutable {
         proto::Bytes piece;
         while (piece.size() < kChunk && next < hashes.size()) {
           const proto::Hash& hash = hashes[next++];

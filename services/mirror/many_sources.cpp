@@ -140,7 +140,8 @@ void ManySources::fetch_one(One fetch, const tree::Wanted& thing, std::uint64_t 
     else
       lacking = passing.lacking.begin()->second;
     offset += passing.written;  // the next one goes on where this one broke off
-    if (offset >= thing.size_bytes && passing.written > 0) return sink.end();
+    if (offset >= thing.size_bytes && passing.written > 0 && places_.size() > 1)
+      return sink.end();
   }
   if (!failure.empty()) throw tree::SourceError(failure);
   sink.gone(thing.hash, lacking.empty() ? "no source sent it as it was signed" : lacking);
@@ -173,7 +174,8 @@ void ManySources::fetch_many(
       failure = *failed;
     std::erase_if(hashes, [&](const proto::Hash& hash) { return passing.came.contains(hash); });
     lacking.merge(passing.lacking);
-    if (hashes.empty()) return;
+    // The only one there is is not let off for what followed the right answer.
+    if (hashes.empty() && (failure.empty() || places_.size() > 1)) return;
   }
   if (!failure.empty()) throw tree::SourceError(failure);
   for (const proto::Hash& hash : hashes) {

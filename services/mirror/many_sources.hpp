@@ -1,6 +1,6 @@
 // A tree's content from several places as one source: each item from the first that has it, and
-// what one place lacks, spoils or breaks off from the next, within the same sync. Worker thread, but for
-// cancel() and bytes_received().
+// what one place lacks, spoils or breaks off from the next, within the same sync. Worker thread,
+// but for cancel() and bytes_received().
 #pragma once
 
 #include "services/mirror/http_source.hpp"

@@ -12,7 +12,8 @@ using namespace std::chrono_literals;
 // ---- from others ----
 
 SourceTalk::Standing MirrorRole::standing() const {
-  SourceTalk::Standing now{committed_number_, head(), origin_, false};
+  SourceTalk::Standing now{committed_number_, head(), origin_, false,
+                           state_ != TreeState::Incomplete};
   if (!origin_) return now;
   for (const peer::StreamInfo& info : context_.subscriber->streams())
     if (info.id == *origin_)
@@ -58,7 +59,8 @@ std::vector<std::string> MirrorRole::place(std::uint64_t version) {
 }
 
 void MirrorRole::ask_place(std::uint64_t version, const Places& places) {
-  if (stopping_ || paused_) return;
+  if (stopping_ || paused_)
+    return places->set_exception(std::make_exception_ptr(tree::Cancelled()));
   talk_->ask_to_pull(version, [this, version, places](std::optional<proto::HaveAnswer> said) {
     using Pull = proto::HaveAnswer::Pull;
     if (said && said->pull == Pull::Later) {
@@ -140,7 +142,8 @@ void MirrorRole::keep_sealed(std::uint64_t number, proto::ByteView frame) {
         if (sealer) keep_credential(engine_->index, sealer->first, sealer->second);
       },
       [this](base::Outcome<void> done) {
-        if (!done) log_.warning("a version's seal could not be kept: {}", what_failed(done.error()));
+        if (!done)
+          log_.warning("a version's seal could not be kept: {}", what_failed(done.error()));
       });
 }
 

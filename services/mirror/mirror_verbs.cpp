@@ -137,6 +137,8 @@ void MirrorRole::verify(bool repair, peer::ControlReply reply) {
       },
       [this, before, reply = std::move(reply)](base::Outcome<proto::Value> found) mutable {
         busy_ = false;
+        place_.cancel();
+        talk_->pulled();
         state_ = before;
         if (found)
           reply(std::move(*found));

@@ -1,6 +1,6 @@
 // Who may pull a version here and who is sent to others who have it: the first few pull here, then
-// everybody is sent on, so that N mirrors have a version after about log2 N times as long as one pull
-// takes. No I/O, no clock. Loop thread only.
+// everybody is sent on, so that N mirrors have a version after about log2 N times as long as one
+// pull takes. No I/O, no clock. Loop thread only.
 //
 // Who asks is known by the number that its daemon drew when it started. A place, here or at
 // another's, is kept for it while it asks again within kLease, or until it has the version.

@@ -62,7 +62,8 @@ void SourceTalk::tell(const std::string& endpoint, OnPlace on_place) {
   const Standing now = handlers_.standing();
   peers_[endpoint].asking = true;
   const std::uint64_t want = endpoint == want_at_ ? want_ : 0;
-  const proto::HaveRequest request{tree_, run_, now.committed, want, content_};
+  const proto::HaveRequest request{tree_, run_, now.committed, want,
+                                   now.complete ? content_ : std::string()};
   subscriber_.ask_at(endpoint, "have", proto::to_args(request),
                      [this, endpoint, on_place = std::move(on_place)](
                          proto::Decoded<proto::Answer> answer) mutable {

@@ -1,6 +1,6 @@
 // What a mirror and those it pulls from tell each other of a tree, by the serve verb `have`: it
-// says what it has, and hears what they have, where else there is content, and from whom to pull. So a
-// mirror that cannot hear the origin follows one that can. Loop thread only. See proto/serve.md.
+// says what it has, and hears what they have, where else there is content, and from whom to pull.
+// So a mirror that cannot hear the origin follows one that can. Loop thread only. See proto/serve.md.
 #pragma once
 
 #include "bus/base/loop.hpp"
@@ -22,6 +22,7 @@ class SourceTalk {
     std::uint64_t known = 0;              // the newest version it knows of
     std::optional<proto::Hash> origin{};  // the stream it follows
     bool hears_origin = false;            // by the bus: then nobody need be asked what is new
+    bool complete = true;                 // what is committed lacks nothing: others may pull it
   };
   struct Handlers {
     std::function<Standing()> standing;

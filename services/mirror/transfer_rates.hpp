@@ -28,8 +28,8 @@ class TransferRates {
  public:
   explicit TransferRates(RatePlan site) : site_(std::move(site)) {}
 
-  // A tree's line; before anything is taken. Of the site's rate each tree that is at it gets a share
-  // by `priority`.
+  // A tree's line; before anything is taken. Of the site's rate each tree that is at it gets a
+  // share by `priority`.
   std::size_t add(RatePlan plan, unsigned priority);
 
   // `bytes` have come: after how long more may; nothing if it is not the hour for it.

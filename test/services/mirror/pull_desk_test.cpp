@@ -114,7 +114,8 @@ Outcome simulate(std::uint64_t seed, int count) {
   for (int i = 0; i < count; ++i) order[static_cast<std::size_t>(i)] = i;
   std::ranges::shuffle(order, random);
   std::vector<bool> mortal(static_cast<std::size_t>(count));
-  for (int i = 0; i < count / 3; ++i) mortal[static_cast<std::size_t>(order[static_cast<std::size_t>(i)])] = true;
+  for (int i = 0; i < count / 3; ++i)
+    mortal[static_cast<std::size_t>(order[static_cast<std::size_t>(i)])] = true;
   struct Mirror {
     base::MonoTime ends{}, dies{};
     bool pulling = false;
@@ -125,7 +126,8 @@ Outcome simulate(std::uint64_t seed, int count) {
   using Turn = std::pair<base::MonoTime, int>;
   std::priority_queue<Turn, std::vector<Turn>, std::greater<>> turns;
   const auto jitter = [&](base::Duration most) {
-    return base::Duration(std::uniform_int_distribution<base::Duration::rep>(0, most.count())(random));
+    std::uniform_int_distribution<base::Duration::rep> any(0, most.count());
+    return base::Duration(any(random));
   };
   for (int i = 0; i < count; ++i) turns.emplace(start + jitter(100ms), i);
   Outcome outcome;
@@ -152,7 +154,7 @@ Outcome simulate(std::uint64_t seed, int count) {
     if (m.pulling) next = std::min(next, m.ends);
     turns.emplace(next, who);
   }
-  outcome.rounds = std::chrono::duration<double>(last - start) / std::chrono::duration<double>(kPull);
+  outcome.rounds = base::to_seconds(last - start) / base::to_seconds(kPull);
   return outcome;
 }
 
