@@ -11,6 +11,9 @@ import time
 import urllib.error
 import urllib.request
 
+import msgpack
+import zmq
+
 from mirroring import RandomTree
 from world import World, free_ports, main, until
 
@@ -129,6 +132,37 @@ class SecondTier(Sharing):
         # Its packs are kept, whole ones only, and the index forgets no version of these few.
         kept = {p.name for p in (self.dir / "m1/.mirrorbus-t/packs").iterdir()}
         self.assertTrue(kept and all(len(name) == 64 for name in kept), kept)
+
+        # The event, and who sealed it. Had it come by a replay, its seal is asked for first: busy.
+        parts = until("the seal is there", lambda: self.ask("m1", "tree", name="t", number=version)[1:])
+        self.assertEqual(len(parts), 2)
+        origins, *event = self.ask("origin", "tree", name="t", number=version)
+        self.assertEqual((origins["status"], parts[0]), ("ok", event[0]))
+        both = [self.ask(one, "changes", name="t", number=version)[0]["changes"] for one in ("m1", "origin")]
+        self.assertEqual(*both)
+        self.assertIn(["add", "random0"], both[0])
+        self.assertEqual(self.ask("m1", "tree", name="t", number=version + 1)[0]["status"], "not_held")
+        run = {"run": b"r" * 16, "content": "http://127.0.0.1:1"}
+        said = self.ask("m1", "have", name="t", number=0, want=version, **run)[0]
+        self.assertEqual((said["status"], said["number"], said["pull"]), ("ok", version, "here"))
+        self.assertTrue(said["content"].startswith("http://127.0.0.1:"))
+        said = self.ask("m1", "have", name="t", number=0, want=version + 1, **run)[0]
+        self.assertEqual((said["pull"], said["sources"]), ("later", []))
+        self.assertEqual(self.ask("m1", "have", name="u", number=0, want=0, **run)[0]["status"], "not_held")
+        # A pack that it keeps is what it is named after.
+        for name in kept:
+            with urllib.request.urlopen(f"{said['content']}/packs/{name}") as answer:
+                self.assertEqual(hashlib.sha256(answer.read()).hexdigest(), name)
+
+    def ask(self, daemon, verb, **fields):
+        """The answer of a daemon's serve socket: its map, then its parts."""
+        with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+            socket.linger = 0
+            socket.connect(f"ipc://{self.dir}/{daemon}.serve")
+            socket.send(msgpack.packb({"v": 1, "id": 1, "verb": verb, **fields}))
+            self.assertTrue(socket.poll(10_000), f"{daemon} answers {verb}")
+            said, *parts = socket.recv_multipart()
+            return [msgpack.unpackb(said), *parts]
 
 
 class ServeTo(Sharing):
