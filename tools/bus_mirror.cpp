@@ -47,6 +47,7 @@ int bus_mirror(int argc, char** argv) {
   diff.option("to", options.to, "the later version").required();
   verb("sync", "a mirror: look for the newest version now, and wait for it")
       .flag("--dry-run", options.dry_run, "only say what would be done");
+  verb("import", "an origin: run [tree.import] now, and wait for the version that comes of it");
   verb("pause", "stop following (mirror) or publishing (origin) until resumed");
   verb("resume", "go on");
   verb("rollback", "an origin: make its tree what a version was, and publish that as a new version")

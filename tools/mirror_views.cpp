@@ -82,6 +82,7 @@ std::string status_text(const proto::Value& answer) {
         human_bytes(number_of(tree, "bytes_received")),
         human_seconds(number_of(tree, "last_sync_seconds")));
     out += wrapped(text_of(tree, "last_error"));
+    out += wrapped(text_of(tree, "hook_error"));
     if (const std::string fidelity = text_of(tree, "fidelity"); fidelity != "full")
       out += wrapped("fidelity: " + fidelity);
   }

@@ -197,6 +197,9 @@ void MirrorDaemon::add_verbs() {
   verb("sync", [](TreeRole& tree, const proto::Value&, peer::ControlReply reply) {
     tree.sync(std::move(reply));
   });
+  verb("import", [](TreeRole& tree, const proto::Value&, peer::ControlReply reply) {
+    tree.import(std::move(reply));
+  });
   verb("diff", [](TreeRole& tree, const proto::Value& request, peer::ControlReply reply) {
     const auto from = proto::field<std::uint64_t>(request, "from");
     const auto to = proto::field<std::uint64_t>(request, "to");

@@ -87,6 +87,8 @@ MirrorRole::MirrorRole(const TreeContext& context, const TreeSettings& settings)
       every_second_(context.loop),
       place_(context.loop),
       seal_(context.loop),
+      hooks_(context_, settings_, log_, worker_,
+             [this]() -> const tree::Index& { return engine_->index; }),
       reader_(context.loop, 1),
       worker_(context.loop, 1) {
   talk_ = std::make_unique<SourceTalk>(
@@ -293,16 +295,20 @@ void MirrorRole::taken(const tree::SyncResult& result, double seconds) {
   const bool incomplete = result.state == tree::SyncResult::State::Incomplete;
   proto::SyncComplete complete;
   complete.from = committed_number_;
-  bool without_seal = false;
+  // It may have come while the version, without it, was on its way in.
+  proto::Bytes seal;
   if (const auto done = known_.find(result.version); done != known_.end()) {
     complete.tree = done->second.update.record.tree;
     committed_record_ = done->second.update.record;
-    without_seal = done->second.sealed.empty();
+    seal = std::move(done->second.sealed);
   }
   committed_number_ = result.version;
   offered_.reset();
   accepted_.reset();
-  if (without_seal) want_seal(committed_number_, 0);
+  if (seal.empty())
+    want_seal(committed_number_, 0);
+  else
+    keep_sealed(committed_number_, seal);
   known_.erase(known_.begin(), known_.upper_bound(result.version));
   last_error_.clear();
   referral_failed_ = incomplete;
@@ -341,6 +347,8 @@ void MirrorRole::taken(const tree::SyncResult& result, double seconds) {
                              proto::encode_sync(complete));
   committed(committed_number_);
   talk_->wake();
+  if (committed_record_ && complete.from != complete.to)
+    hooks_.changed("sync", complete.from, *committed_record_);
   if (std::exchange(forced_, false)) {
     asked_through_ = 0;
     if (origin_) ask_newest(*origin_);

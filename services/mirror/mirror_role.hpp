@@ -2,6 +2,7 @@
 #pragma once
 
 #include "bus/base/pool.hpp"
+#include "services/mirror/hooks.hpp"
 #include "services/mirror/many_sources.hpp"
 #include "services/mirror/source_talk.hpp"
 #include "services/mirror/tree_holder.hpp"
@@ -165,6 +166,7 @@ class MirrorRole final : public TreeRole {
   base::Timer retry_, every_second_, place_, seal_;
   // To ask again, by stream and version.
   std::map<std::pair<proto::Hash, std::uint64_t>, std::unique_ptr<base::Timer>> asking_;
+  Hooks hooks_;
   std::unique_ptr<tree::Index> read_;  // the reader's, beside the engine's
   base::WorkerPool reader_;            // what others ask waits for no sync
   base::WorkerPool worker_;

@@ -35,6 +35,7 @@ TreeStatus MirrorRole::status() const {
   status.bytes_received = bytes_received_ + (busy_ && source_ ? source_->bytes_received() : 0);
   status.last_sync_seconds = last_sync_seconds_;
   status.last_error = last_error_;
+  status.hook_error = hooks_.problem();
   return status;
 }
 

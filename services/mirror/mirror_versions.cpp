@@ -170,8 +170,8 @@ void MirrorRole::version_answered(const proto::Hash& stream, std::uint64_t numbe
   });
 }
 
-// The signed event of the committed version as it was sent, if it came by another way: for whoever asks
-// here what its origin has said, the origin itself too once its state is lost.
+// The signed event of the committed version as it was sent, if it came by another way: for whoever
+// asks here what its origin has said, the origin itself too once its state is lost.
 void MirrorRole::want_seal(std::uint64_t number, std::uint32_t attempt) {
   if (!origin_ || number != committed_number_ || attempt >= kSealAttempts) return;
   context_.subscriber->ask(
@@ -183,10 +183,10 @@ void MirrorRole::want_seal(std::uint64_t number, std::uint32_t attempt) {
           const auto update = event ? proto::decode_update(event->body)
                                     : proto::refuse(event.error());
           if (update && event->topic == context_.update_topic(settings_.name) &&
-              update->record == committed_record_) {
+              update->record == committed_record_)
             return keep_sealed(number, answer->parts.front());
-          }
         }
+        log_.debug("version {}: its signed event is not to be had yet", number);
         seal_.start(kAskAgain, [this, number, attempt] { want_seal(number, attempt + 1); });
       });
 }

@@ -1,5 +1,5 @@
-// OriginRole: a state that was lost or is an older copy. Others know later versions than we do; what is
-// published under numbers they have had would be a fork.
+// OriginRole: a state that was lost or is an older copy. Others know later versions than we do;
+// what is published under numbers they have had would be a fork.
 #include "services/mirror/known_elsewhere.hpp"
 #include "services/mirror/origin_role.hpp"
 

@@ -83,6 +83,11 @@ OriginRole::OriginRole(const TreeContext& context, const TreeSettings& settings,
       tidy_(context.loop),
       root_check_(context.loop),
       hear_(context.loop),
+      hooks_(context_, settings_, log_, worker_,
+             [this]() -> const tree::Index& { return tree_->index(); }),
+      importer_(context_, settings_, log_,
+                [this] { return open_ && !busy_ && !stopping_ && !paused_ && !behind_; },
+                [this] { imported(); }),
       worker_(context.loop, 1),
       syncer_(context.loop, 1) {
   open();
@@ -143,7 +148,10 @@ void OriginRole::opened(Opened found) {
   state_ = TreeState::Current;
   if (!found.rollback_problem.empty()) stopped_half(found.rollback_problem);
   if (found.newest && found.newest->announced)
-    announced(found.newest->record.number, found.newest->record.tree_hash);
+  {
+    hooked_ = found.newest->record;
+    announced(found.newest->record);
+  }
   for (const tree::StoredVersion& version : found.unannounced) announce(version);
   root_check_.start(kRootCheck, [this] { check_root(); });
   reconcile_.start(settings_.reconcile, [this] { reconcile(); });
@@ -160,7 +168,8 @@ void OriginRole::after_looking_elsewhere() {
     state_ = TreeState::Current;
     last_error_.clear();
   }
-  if (paused_ || busy_) return consider();
+  importer_.start();
+  if (paused_ || busy_ || importer_.holds_back()) return consider();
   if (closed_number_ == 0 || settings_.publish_auto || !waiting_.empty())
     look(!waiting_.empty(), false);
 }
@@ -246,11 +255,13 @@ void OriginRole::changed() {
 
 void OriginRole::consider() {
   if (!open_ || busy_ || stopping_ || !looked_elsewhere_ || behind_) return;
+  importer_.consider();
+  if (importer_.running()) return;
   // Whoever asked before the last look began only waits for what it found to be announced.
   if (std::ranges::any_of(waiting_, [&](const Waiting& one) { return one.asked == looks_; }))
     return look(true, false);
   if (!rolling_.empty()) return roll_back();
-  if (paused_) return;
+  if (paused_ || importer_.holds_back()) return;
   if (reconcile_due_) return look(true, true);
   const auto due = settle_.due();
   if (!due || !settings_.publish_auto) return;
@@ -408,12 +419,12 @@ void OriginRole::announce(const tree::StoredVersion& version) {
   const auto taken = context_.publisher.publish(
       context_.update_topic(settings_.name), proto::Bytes(version.body),
       [this, number = version.record.number,
-       hash = version.record.tree_hash](const peer::Publisher::Position& at) {
+       record = version.record](const peer::Publisher::Position& at) {
         worker_.submit([this, number, frame = proto::Bytes(at.frame)] { tree_->mark_announced(number, frame); },
-                       [this, number, hash](base::Outcome<void> done) {
+                       [this, record](base::Outcome<void> done) {
                          if (!done) return failed("noting what was announced", done.error());
                          metrics_.versions.add();
-                         announced(number, hash);
+                         announced(record);
                        });
       });
   if (taken) return;
@@ -427,9 +438,13 @@ void OriginRole::announce(const tree::StoredVersion& version) {
   fail_waiting(last_error_);
 }
 
-void OriginRole::announced(std::uint64_t number, const proto::Hash& tree_hash) {
-  version_ = std::max(version_, number);
-  tree_hash_ = tree_hash;
+void OriginRole::announced(const proto::VersionRecord& record) {
+  version_ = std::max(version_, record.number);
+  tree_hash_ = record.tree_hash;
+  if (!hooked_ || hooked_->number < record.number) {
+    hooks_.changed("publish", hooked_ ? hooked_->number : 0, record);
+    hooked_ = record;
+  }
   metrics_.version.set(static_cast<double>(version_));
   committed(version_);
   answer();
@@ -480,7 +495,10 @@ TreeStatus OriginRole::status() const {
   status.source = settings_.path;
   status.bytes_sent = sent_();
   status.last_sync_seconds = last_seconds_;
-  status.last_error = last_error_;
+  status.last_error = last_error_.empty() ? importer_.problem() : last_error_;
+  if (!importer_.problem().empty() && status.state == TreeState::Current)
+    status.state = TreeState::Failed;
+  status.hook_error = hooks_.problem();
   return status;
 }
 
@@ -535,6 +553,28 @@ void OriginRole::diff(std::uint64_t from, std::uint64_t to, PageStart after,
 
 void OriginRole::verify(bool, peer::ControlReply reply) {
   reply.fail("an origin's tree is what it publishes; verify a mirror of it");
+}
+
+void OriginRole::import(peer::ControlReply reply) {
+  if (!importer_.configured())
+    return reply.fail("nothing is configured to import: [tree.import] command");
+  if (stopping_ || paused_ || behind_ || !looked_elsewhere_)
+    return reply.fail(paused_ ? "the tree is paused; resume it first"
+                              : "the tree is not ready; see its status");
+  importing_.push_back(std::move(reply));
+  importer_.run();
+}
+
+void OriginRole::imported() {
+  for (peer::ControlReply& reply : std::exchange(importing_, {})) {
+    if (importer_.problem().empty())
+      waiting_.push_back({looks_, std::move(reply)});
+    else
+      reply.fail(importer_.problem());
+  }
+  if (!importer_.problem().empty()) fail_waiting(importer_.problem());
+  if (importer_.problem().empty() && !busy_ && !paused_ && !stopping_) return look(true, false);
+  consider();
 }
 
 void OriginRole::pause() { paused_ = true; }

@@ -3,6 +3,8 @@
 #pragma once
 
 #include "bus/base/pool.hpp"
+#include "services/mirror/hooks.hpp"
+#include "services/mirror/importer.hpp"
 #include "services/mirror/tree_diffs.hpp"
 #include "services/mirror/tree_holder.hpp"
 #include "services/mirror/tree_role.hpp"
@@ -41,6 +43,7 @@ class OriginRole final : public TreeRole {
   void rollback(std::uint64_t number, peer::ControlReply reply) override;
   void accept(peer::ControlReply reply) override;
   void adopt(std::uint64_t number, const std::string& source, peer::ControlReply reply) override;
+  void import(peer::ControlReply reply) override;
   void pause() override;
   void resume() override;
 
@@ -61,7 +64,8 @@ class OriginRole final : public TreeRole {
   };
   struct RolledBack {
     tree::ScanReport report;
-    std::vector<tree::StoredVersion> closed;  // what was there, if it was in no version, and the old one
+    // What was there, if it was in no version, and the old one.
+    std::vector<tree::StoredVersion> closed;
     std::string problem;
     bool half = false;  // the tree is neither
   };
@@ -86,7 +90,7 @@ class OriginRole final : public TreeRole {
   void looked(const Closed& found);
   void take_report(const tree::ScanReport& report);
   void announce(const tree::StoredVersion& version);
-  void announced(std::uint64_t number, const proto::Hash& tree_hash);
+  void announced(const proto::VersionRecord& record);
   void answer();
   void fail_waiting(const std::string& why);
   void failed(const std::string& doing, const std::exception_ptr& error);
@@ -98,6 +102,7 @@ class OriginRole final : public TreeRole {
   void look_elsewhere();
   void after_looking_elsewhere();
   void go_on_from(const proto::VersionRecord& record, peer::ControlReply reply);
+  void imported();
   void reconcile();
   void tidy();
   void sync_tree();
@@ -141,6 +146,10 @@ class OriginRole final : public TreeRole {
     base::Gauge& problems;
   } metrics_;
   base::Timer quiet_, reconcile_, retry_, tidy_, root_check_, hear_;
+  std::vector<peer::ControlReply> importing_;  // who asked for it
+  std::optional<proto::VersionRecord> hooked_;  // the version hooks have been told of
+  Hooks hooks_;
+  Importer importer_;
   base::WorkerPool worker_;
   base::WorkerPool syncer_;  // waits for disks
 };

@@ -1,5 +1,5 @@
-// OriginRole: going back to an older version. What is there becomes a version first, unless it is one;
-// then the tree is changed, looked at, and closed again.
+// OriginRole: going back to an older version. What is there becomes a version first, unless it is
+// one; then the tree is changed, looked at, and closed again.
 #include "services/mirror/origin_role.hpp"
 
 namespace mirrorbus::mirror {

@@ -14,8 +14,8 @@ namespace mirrorbus::mirror {
 // A request's "after": the path up to which has been told, in hexadecimal; absent: from the start.
 std::optional<proto::Bytes> page_start(const proto::Value& request);
 
-// {"items": [[letters, path, type, target or other name]…], "after": hex}; without "after" it was the
-// last page. Paths as tree::printable().
+// {"items": [[letters, path, type, target or other name]…], "after": hex}; without "after" it was
+// the last page. Paths as tree::printable().
 proto::Map diff_page(const tree::Itemizer& itemizer, const std::optional<proto::Bytes>& after);
 
 bool page_follows(const proto::Map& page);

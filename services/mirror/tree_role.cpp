@@ -32,6 +32,7 @@ proto::Value to_value(const TreeStatus& s) {
                     {"bytes_sent", s.bytes_sent},
                     {"last_sync_seconds", s.last_sync_seconds},
                     {"last_error", s.last_error},
+                    {"hook_error", s.hook_error},
                     {"progress", s.progress}};
 }
 

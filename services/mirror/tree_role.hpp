@@ -77,6 +77,7 @@ struct TreeStatus {
   std::uint64_t bytes_sent = 0;
   double last_sync_seconds = 0;
   std::string last_error;
+  std::string hook_error;  // of the hooks' last run
   double progress = 0;  // of the work under way, 0 to 1; 0 = not known
 };
 proto::Value to_value(const TreeStatus& status);
@@ -127,6 +128,10 @@ class TreeRole {
   virtual void adopt(std::uint64_t number, const std::string& source, peer::ControlReply reply) {
     (void)number, (void)source;
     reply.fail("only an origin adopts a history; a mirror accepts one");
+  }
+  // An origin: runs [tree.import] now; answers with the version that came of it.
+  virtual void import(peer::ControlReply reply) {
+    reply.fail("only an origin imports; a mirror gets its tree from one");
   }
   virtual void accept(peer::ControlReply reply) { reply.fail("there is nothing to accept"); }
   virtual void pause() = 0;

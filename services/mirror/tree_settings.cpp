@@ -8,8 +8,14 @@ namespace mirrorbus::mirror {
 namespace {
 
 // Their names are fixed, what they do is not built: to accept them silently would be a promise.
-constexpr std::string_view kNotBuilt[] = {"hooks",
-                                          "import",   "status_file"};
+constexpr std::string_view kNotBuilt[] = {"status_file"};
+
+TreeSettings::Command read_command(const base::ConfigTable& table, base::Duration timeout) {
+  TreeSettings::Command command{table.texts("command"), table.duration("timeout", timeout)};
+  if (command.command.empty() || command.command.front().empty())
+    table.fail("command", "must be a program and its arguments, [\"/usr/bin/program\", \"-x\"]");
+  return command;
+}
 
 TreeSettings read_one(const base::ConfigTable& table) {
   TreeSettings tree;
@@ -49,6 +55,15 @@ TreeSettings read_one(const base::ConfigTable& table) {
   tree.retain.bytes = retain.size("bytes", 0);
   tree.gc_grace = table.duration("gc_grace", tree.gc_grace);
   tree.reconcile = table.duration("reconcile", tree.reconcile, std::chrono::minutes(1));
+
+  for (const base::ConfigTable& hook : table.tables("hooks"))
+    tree.hooks.push_back(read_command(hook, std::chrono::minutes(10)));
+  if (const base::ConfigTable import = table.table("import"); import.present()) {
+    if (tree.role != TreeSettings::Role::Origin)
+      import.fail("", "is for an origin; a mirror gets its tree from one");
+    tree.import = read_command(import, tree.import.timeout);
+    tree.import_every = import.duration("every", tree.import_every);
+  }
 
   tree.origin = table.text("origin", "");
   if (table.choice("apply", {"inplace", "snapshot"}, "inplace") == "snapshot")

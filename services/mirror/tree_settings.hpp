@@ -16,6 +16,10 @@ namespace mirrorbus::mirror {
 
 struct TreeSettings {
   enum class Role { Origin, Mirror };
+  struct Command {
+    std::vector<std::string> command;  // a program and its arguments; no shell
+    base::Duration timeout;
+  };
 
   std::string name;  // one topic segment
   std::string path;
@@ -23,6 +27,8 @@ struct TreeSettings {
   std::string work;  // empty: beside the tree
   std::string xattrs;  // "all" | "user" | "none"; empty: all as root, else user
   std::vector<net::AddressRange> serve_to;  // who may fetch its content; none: everybody
+
+  std::vector<Command> hooks;  // run when a version is in place, or published
 
   // origin
   bool publish_auto = true;
@@ -36,6 +42,9 @@ struct TreeSettings {
   tree::Retention retain;
   base::Duration gc_grace = std::chrono::hours(24);
   base::Duration reconcile = std::chrono::hours(24);
+
+  Command import{{}, std::chrono::hours(6)};  // fills the tree; no command: nothing does
+  base::Duration import_every = base::Duration::zero();  // zero: only when asked for
 
   // mirror
   std::string origin;               // publisher's name; empty: the first one heard is pinned

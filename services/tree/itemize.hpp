@@ -46,9 +46,9 @@ class Itemizer {
   Itemizer(std::optional<ItemizedTree> was, ItemizedTree now, bool owners = true);
   ~Itemizer();
 
-  // In tree order, from the first entry behind `after` (nothing: from the root) until `sink` returns
-  // false: that one has been told too. Takes no memory but for the nodes on the way down, so a page
-  // costs what it shows and the directories above it.
+  // In tree order, from the first entry behind `after` (nothing: from the root) until `sink`
+  // returns false: that one has been told too. Takes no memory but for the nodes on the way down,
+  // so a page costs what it shows and the directories above it.
   void each(std::optional<proto::Bytes> after,
             const std::function<bool(const Itemized&)>& sink) const;
 

@@ -89,15 +89,14 @@ void Rollback::to(std::uint64_t number, const WorkControl& control) {
         "the tree could not be made version {} again: {}", number,
         result.refusal  ? result.refusal->text
         : items.empty() ? "the check failed"
-                        : fmt::format("{} ({}), {} in all", items.front().path,
-                                      items.front().reason,
-                                      std::max<std::uint64_t>(result.missing_count, items.size()))));
+                        : fmt::format("{} ({}), one of {} or more", items.front().path,
+                                      items.front().reason, items.size())));
   }
   give_up(index_);
 }
 
-// What the version has and the tree has not must be in the store, and good: known before anything is
-// touched.
+// What the version has and the tree has not must be in the store, and good: known before
+// anything is touched.
 void Rollback::check_contents(const StoredVersion& version, const WorkControl& control) {
   std::unordered_map<Hash, Needed> needed;
   std::vector<std::pair<Bytes, Hash>> rest{{{}, version.root.entry.content}};

@@ -26,9 +26,9 @@ class Rollback {
   // Leaves the tree as it now is.
   static void give_up(Index& index);
 
-  // std::runtime_error, and nothing has been changed, if the version or a content of it is no longer
-  // held, or a directory that would go holds what is not part of the tree. Any other failure leaves it
-  // unfinished.
+  // std::runtime_error, and nothing has been changed, if the version or a content of it is no
+  // longer held, or a directory that would go holds what is not part of the tree. Any other failure
+  // leaves it unfinished.
   void to(std::uint64_t number, const WorkControl& control);
 
  private:

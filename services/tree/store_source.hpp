@@ -10,7 +10,7 @@ class StoreSource final : public ContentSource {
  public:
   explicit StoreSource(ContentStore& store) : store_(store) {}
 
-  // Whether the content is held, and is what its name says: reads all of it. What is not is dropped.
+  // Whether the content is held, and is what its name says: reads all of it, drops what is not.
   bool holds(const Wanted& object);
 
   std::string name() const override { return "the origin's own store"; }

@@ -215,7 +215,7 @@ class Mirrord(World):
         self.assertTrue(self.control("mirror", "wait", tree="t", version=first))
 
         until("the mirror can hand on what the origin said",
-              lambda: self.sealed("mirror", first))
+              lambda: self.sealed("mirror", first), 15)
         self.end(daemons["origin"])
         shutil.rmtree(self.dir / "origin")
         (self.dir / "origin.tree" / "file").write_text("two, longer")

@@ -59,8 +59,8 @@ void in_pages(const Itemizer& itemizer, std::size_t limit,
   }
 }
 
-// Lines of what is not linked as they are; of a group of names only that it changes: which of them the
-// others are linked to is rsync's affair. Links that were broken rsync does not notice.
+// Lines of what is not linked as they are; of a group of names only that it changes: which of them
+// the others are linked to is rsync's affair. Links that were broken rsync does not notice.
 struct Comparable {
   const ItemizedTree& was;
   const ItemizedTree& now;
