@@ -59,6 +59,7 @@ MirrorDaemon::MirrorDaemon(peer::Daemon& daemon, Settings settings)
       idle_(daemon.loop()) {
   subscribe();
   add_trees(settings_);
+  status_files_ = std::make_unique<StatusFiles>(daemon.loop(), daemon.log("status"), trees_);
   add_verbs();
   add_serve_verbs();
   if (content_) {

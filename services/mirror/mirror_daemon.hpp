@@ -7,6 +7,7 @@
 #include "bus/peer/subscriber.hpp"
 #include "services/mirror/content_server.hpp"
 #include "services/mirror/mirror_role.hpp"
+#include "services/mirror/status_files.hpp"
 #include "services/mirror/tree_role.hpp"
 
 #include <memory>
@@ -54,6 +55,7 @@ class MirrorDaemon {
   peer::Asker asker_;
   std::vector<std::unique_ptr<TreeRole>> trees_;
   std::vector<MirrorRole*> mirrors_;  // those of trees_
+  std::unique_ptr<StatusFiles> status_files_;
   base::Timer idle_;
 };
 

@@ -115,6 +115,7 @@ class MirrorRole final : public TreeRole {
   std::uint64_t head() const;  // the newest version known
   double lag_seconds() const;
   void measure();
+  void say_verified(const proto::Value& found);
   tree::WorkControl control();
 
   TreeContext context_;

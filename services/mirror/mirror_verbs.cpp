@@ -1,4 +1,5 @@
 // MirrorRole: what operators see and say, and what is handed on to others.
+#include "proto/tree_sync.hpp"
 #include "services/mirror/fidelity.hpp"
 #include "services/mirror/mirror_role.hpp"
 
@@ -141,12 +142,24 @@ void MirrorRole::verify(bool repair, peer::ControlReply reply) {
         place_.cancel();
         talk_->pulled();
         state_ = before;
-        if (found)
-          reply(std::move(*found));
-        else
-          reply.fail(what_failed(found.error()));
+        if (found) say_verified(*found);
+        answer(reply, std::move(found));
         consider();
       });
+}
+
+// A tree that is not what was signed is everybody's business.
+void MirrorRole::say_verified(const proto::Value& found) {
+  const proto::Value *equal = found.find("equal"), *repaired = found.find("repaired");
+  if (!committed_record_ || equal->as_bool().value_or(true) || repaired->as_bool().value_or(true))
+    return;
+  const std::string error = fmt::format("verify found {} differences",
+                                        found.find("differences")->as_u64().value_or(0));
+  log_.error("version {}: {}", committed_number_, error);
+  context_.publisher.publish(
+      context_.sync_topic(settings_.name, "fail"),
+      proto::encode_sync(proto::SyncFail{committed_record_->tree, committed_number_,
+                                         committed_number_, 0, 0, settings_.path, error}));
 }
 
 void MirrorRole::sync(peer::ControlReply reply) {

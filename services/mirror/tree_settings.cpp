@@ -7,9 +7,6 @@
 namespace mirrorbus::mirror {
 namespace {
 
-// Their names are fixed, what they do is not built: to accept them silently would be a promise.
-constexpr std::string_view kNotBuilt[] = {"status_file"};
-
 TreeSettings::Command read_command(const base::ConfigTable& table, base::Duration timeout) {
   TreeSettings::Command command{table.texts("command"), table.duration("timeout", timeout)};
   if (command.command.empty() || command.command.front().empty())
@@ -65,6 +62,16 @@ TreeSettings read_one(const base::ConfigTable& table) {
     tree.import_every = import.duration("every", tree.import_every);
   }
 
+  tree.status_file = table.text("status_file", "");
+  tree.trace_file = table.text("trace_file", "");
+  for (const auto& [key, file] : {std::pair{"status_file", &tree.status_file},
+                                  std::pair{"trace_file", &tree.trace_file}}) {
+    if (file->empty()) continue;
+    if (!file->starts_with('/')) table.fail(key, "must be absolute");
+    if (file->starts_with(tree.path + "/"))
+      table.fail(key, "must be outside the tree, which is only what the origin has");
+  }
+
   tree.origin = table.text("origin", "");
   if (table.choice("apply", {"inplace", "snapshot"}, "inplace") == "snapshot")
     table.fail("apply", "\"snapshot\" is not built yet; use \"inplace\"");
@@ -88,8 +95,6 @@ TreeSettings read_one(const base::ConfigTable& table) {
   if (table.has("dscp")) table.fail("dscp", "stands in [transfer], for all trees");
   tree.keep_packs = table.size("keep_packs", tree.keep_packs);
   tree.stale_after = table.duration("stale_after", tree.stale_after);
-  for (const std::string_view key : kNotBuilt)
-    if (table.has(key)) table.fail(key, "is not built yet");
   return tree;
 }
 

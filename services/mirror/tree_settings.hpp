@@ -30,6 +30,8 @@ struct TreeSettings {
 
   std::vector<Command> hooks;  // run when a version is in place, or published
 
+  std::string status_file, trace_file;  // outside the tree; empty: none
+
   // origin
   bool publish_auto = true;
   base::Duration settle = std::chrono::seconds(2);
