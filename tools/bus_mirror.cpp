@@ -2,6 +2,7 @@
 #include "bus/base/command_line.hpp"
 #include "bus/peer/control_socket.hpp"
 #include "tools/mirror_diff.hpp"
+#include "tools/mirror_progress.hpp"
 #include "tools/mirror_views.hpp"
 #include "tools/tool_config.hpp"
 
@@ -19,6 +20,7 @@ struct Options {
   bool json = false;
   bool repair = false;
   bool dry_run = false;
+  bool watch = false;
 };
 
 int bus_mirror(int argc, char** argv) {
@@ -34,7 +36,8 @@ int bus_mirror(int argc, char** argv) {
     sub.option("tree", options.tree, "name of the tree").required();
     return sub;
   };
-  line.subcommand("status", "every tree, worst first");
+  line.subcommand("status", "every tree, worst first")
+      .flag("--watch", options.watch, "again and again, until interrupted");
   verb("publish", "an origin: take what is there now as a version, and wait until it is durable");
   verb("wait", "wait until a version is committed")
       .option("--version", options.version, "the version")
@@ -69,16 +72,22 @@ int bus_mirror(int argc, char** argv) {
   if (!options.source.empty()) request.emplace_back("source", options.source);
   if (options.repair) request.emplace_back("repair", true);
 
-  peer::ControlClient client(config.settings.bus.state + "/control.sock");
+  const std::string socket = config.settings.bus.state + "/control.sock";
   const base::Duration timeout = base::from_seconds(options.timeout_s);
+  if (options.watch)
+    return watch_status(socket, timeout, [json = options.json](const proto::Value& trees) {
+      return json ? proto::to_json(trees) + "\n" : status_text(trees);
+    });
   if (name == "diff" || options.dry_run) {
     if (name == "diff")
       request.insert(request.end(), {{"from", options.from}, {"to", options.to}});
     else
       request.front().second = "dry_run";
+    peer::ControlClient client(socket);
     return print_diff(client, request, timeout, options.json);
   }
-  const peer::ControlAnswer answer = client.call(proto::Value(std::move(request)), timeout);
+  const peer::ControlAnswer answer =
+      call_with_progress(socket, proto::Value(std::move(request)), options.tree, timeout);
   if (!answer) throw std::runtime_error(answer.error());
   if (options.json)
     fmt::print("{}\n", proto::to_json(*answer));

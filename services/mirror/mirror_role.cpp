@@ -186,6 +186,8 @@ tree::WorkControl MirrorRole::control() {
     phase_ = static_cast<int>(now.phase);
     done_bytes_ = now.bytes;
     total_bytes_ = now.bytes_total;
+    done_files_ = now.files;
+    total_files_ = now.files_total;
   };
   return control;
 }
@@ -199,7 +201,7 @@ void MirrorRole::start_sync() {
       versions.empty() ? *committed_record_ : versions.back().update.record;
   busy_ = true;
   state_ = TreeState::Fetching;
-  phase_ = static_cast<int>(tree::Phase::Planning);
+  control().report({tree::Phase::Planning});
   source_ = new_source(target.number);
   source_name_ = sources_.order().front();
   const base::MonoTime started = context_.loop.now().mono;

@@ -150,7 +150,8 @@ class MirrorRole final : public TreeRole {
 
   std::atomic<bool> cancel_{false};
   std::atomic<int> phase_{0};
-  std::atomic<std::uint64_t> done_bytes_{0}, total_bytes_{0};
+  std::atomic<std::uint64_t> done_bytes_{0}, total_bytes_{0}, done_files_{0}, total_files_{0};
+  void show_progress(TreeStatus& status) const;
 
   struct Metrics {
     Metrics(base::Registry& registry, const std::string& tree);

@@ -21,9 +21,9 @@ TreeStatus MirrorRole::status() const {
     if (phase == tree::Phase::Applying || phase == tree::Phase::Checking ||
         phase == tree::Phase::Committing)
       status.state = TreeState::Applying;
-    if (const std::uint64_t total = total_bytes_)
-      status.progress = static_cast<double>(done_bytes_) / static_cast<double>(total);
   }
+  if (busy_ && (state_ == TreeState::Fetching || state_ == TreeState::Verifying))
+    show_progress(status);
   if (status.state == TreeState::Current && origin_)
     for (const peer::StreamInfo& info : context_.subscriber->streams())
       if (info.id == *origin_ && info.head_age > settings_.stale_after &&
@@ -38,6 +38,17 @@ TreeStatus MirrorRole::status() const {
   status.last_error = last_error_;
   status.hook_error = hooks_.problem();
   return status;
+}
+
+void MirrorRole::show_progress(TreeStatus& status) const {
+  status.phase = to_string(static_cast<tree::Phase>(phase_.load()));
+  status.bytes_done = done_bytes_;
+  status.bytes_total = total_bytes_;
+  status.files_done = done_files_;
+  status.files_total = total_files_;
+  if (status.bytes_total > 0)
+    status.progress =
+        static_cast<double>(status.bytes_done) / static_cast<double>(status.bytes_total);
 }
 
 void MirrorRole::versions(peer::ControlReply reply) {
@@ -112,6 +123,7 @@ void MirrorRole::verify(bool repair, peer::ControlReply reply) {
   if (!engine_ || busy_) return reply.fail("the tree is busy; try again when it is current");
   busy_ = true;
   const TreeState before = std::exchange(state_, TreeState::Verifying);
+  control().report({tree::Phase::Verifying});
   if (repair) {
     list_sources();
     source_ = new_source(committed_number_);
@@ -119,7 +131,7 @@ void MirrorRole::verify(bool repair, peer::ControlReply reply) {
   worker_.submit(
       [this, repair] {
         using State = tree::SyncResult::State;
-        const auto found = engine_->tree.verify();
+        const auto found = engine_->tree.verify(control());
         proto::Array paths;
         for (const auto& difference : found.differences)
           paths.push_back(proto::Map{{"path", proto::path_value(difference.path)},

@@ -33,7 +33,12 @@ proto::Value to_value(const TreeStatus& s) {
                     {"last_sync_seconds", s.last_sync_seconds},
                     {"last_error", s.last_error},
                     {"hook_error", s.hook_error},
-                    {"progress", s.progress}};
+                    {"progress", s.progress},
+                    {"phase", s.phase},
+                    {"bytes_done", s.bytes_done},
+                    {"bytes_total", s.bytes_total},
+                    {"files_done", s.files_done},
+                    {"files_total", s.files_total}};
 }
 
 void TreeRole::wait(std::uint64_t number, peer::ControlReply reply) {

@@ -79,6 +79,8 @@ struct TreeStatus {
   std::string last_error;
   std::string hook_error;  // of the hooks' last run
   double progress = 0;  // of the work under way, 0 to 1; 0 = not known
+  std::string phase;    // of it; empty: nothing is under way
+  std::uint64_t bytes_done = 0, bytes_total = 0, files_done = 0, files_total = 0;  // of the phase
 };
 proto::Value to_value(const TreeStatus& status);
 

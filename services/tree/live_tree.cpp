@@ -175,6 +175,7 @@ bool LiveTree::content_is(int dir, const Entry& entry) {
   if (!read) return errno == EACCES;
   ++files_read_;
   bytes_read_ += static_cast<std::uint64_t>(read->st.st_size);
+  if (on_read_) on_read_(files_read_, bytes_read_);
   return read->content == entry.content;
 }
 

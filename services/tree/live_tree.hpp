@@ -58,6 +58,10 @@ class LiveTree : public OldTree {
 
   // Paths that are no part of the tree.
   void ignore(std::function<bool(proto::ByteView path)> ignored) { ignored_ = std::move(ignored); }
+  // Told after each file that was read whole: how many, and their bytes.
+  void on_read(std::function<void(std::uint64_t files, std::uint64_t bytes)> told) {
+    on_read_ = std::move(told);
+  }
   // Enter this directory, and so those above it, whatever node ids say.
   void look_into(proto::ByteView path);
   // What apply has put there, with what the check saw: this rather than the index.
@@ -100,6 +104,7 @@ class LiveTree : public OldTree {
   Trust trust_;
   LocalEdits* edits_;
   std::function<bool(proto::ByteView path)> ignored_;
+  std::function<void(std::uint64_t files, std::uint64_t bytes)> on_read_;
   Spool spool_;
   std::unordered_map<proto::Bytes, Known> known_;  // what is not as the index says
   std::unordered_set<proto::Bytes> uncertain_;

@@ -28,8 +28,8 @@ SyncResult MirrorTree::bring_to(const std::vector<TargetVersion>& versions, Cont
   return SyncRun(settings_, index_, versions, source, control).bring_to(accepted, false);
 }
 
-VerifyResult MirrorTree::verify() {
-  return VerifyRun(settings_, index_).verify();
+VerifyResult MirrorTree::verify(const WorkControl& control) {
+  return VerifyRun(settings_, index_, control).verify();
 }
 
 SyncResult MirrorTree::repair(ContentSource& source, const WorkControl& control) {

@@ -129,7 +129,7 @@ class MirrorTree {
                       const WorkControl& control, const std::optional<Refusal>& accepted = {});
 
   // Reads the whole tree and compares it with the committed version. Not to be cancelled.
-  VerifyResult verify();
+  VerifyResult verify(const WorkControl& control = {});
   // The same, and mends what it finds.
   SyncResult repair(ContentSource& source, const WorkControl& control);
 

@@ -283,6 +283,7 @@ class Stager::FetchSink : public ContentSink {
 
 void Stager::fetch(ContentSource& source) {
   progress_.phase = Phase::Fetching;
+  report();
   // What was cut off, bad or unanswered is asked for once more, and of every further place.
   for (std::size_t round = 0; round <= source.places() && !wanted_.empty(); ++round) {
     std::vector<Wanted> small;

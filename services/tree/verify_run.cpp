@@ -10,13 +10,18 @@ namespace {
 const std::string kOtherMetadata = "has another owner, mode, time or extended attributes";
 }  // namespace
 
-VerifyRun::VerifyRun(const MirrorSettings& settings, Index& index) : job_(settings, index) {}
+VerifyRun::VerifyRun(const MirrorSettings& settings, Index& index, const WorkControl& control)
+    : control_(control), job_(settings, index) {}
 
 VerifyResult VerifyRun::verify() {
   set_target();
   if (const auto unsafe = job_.place.find(false, false)) throw std::runtime_error(*unsafe);
   LocalEdits edits;
   Comparison comparison(job_, job_.committed->record, LiveTree::Trust::Hashes, edits);
+  const proto::TreeCounts& counts = job_.committed->record.counts;
+  comparison.live().on_read([this, &counts](std::uint64_t files, std::uint64_t bytes) {
+    control_.report({Phase::Verifying, bytes, counts.bytes, files, counts.files});
+  });
   const auto plan = comparison.plan({});
   if (!plan)
     throw std::runtime_error("the committed tree contradicts itself: " +

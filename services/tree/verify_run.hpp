@@ -8,7 +8,8 @@ namespace mirrorbus::tree {
 
 class VerifyRun {
  public:
-  VerifyRun(const MirrorSettings& settings, Index& index);
+  // `control` is only told how far it is.
+  VerifyRun(const MirrorSettings& settings, Index& index, const WorkControl& control);
   VerifyResult verify();
 
  private:
@@ -18,6 +19,7 @@ class VerifyRun {
            const std::string& what);
   void compare(const Plan& plan, LiveTree& live);
 
+  const WorkControl& control_;
   MirrorJob job_;
   VerifyResult result_;
 };
