@@ -25,6 +25,7 @@ Value fidelity_value(const Fidelity& f) {
           {"xattrs_left_out", f.xattrs_left_out},
           {"devices_left_out", f.devices_left_out}};
   if (f.limits_left_out > 0) map.emplace_back("limits_left_out", f.limits_left_out);
+  if (f.filtered_left_out > 0) map.emplace_back("filtered_left_out", f.filtered_left_out);
   if (f.filter) map.emplace_back("filter", *f.filter);
   return map;
 }
@@ -93,6 +94,8 @@ Fidelity fidelity_of(Fields& outer) {
   fidelity.devices_left_out = f.get<std::uint64_t>("devices_left_out");
   if (map->find("limits_left_out"))
     fidelity.limits_left_out = f.get<std::uint64_t>("limits_left_out");
+  if (map->find("filtered_left_out"))
+    fidelity.filtered_left_out = f.get<std::uint64_t>("filtered_left_out");
   if (map->find("filter")) fidelity.filter = f.get<Hash>("filter");
   one_of<3>(f, fidelity.owner, {"numeric", "name", "none"});
   one_of<3>(f, fidelity.xattrs, {"all", "user", "none"});

@@ -30,7 +30,8 @@ struct Fidelity {
   std::uint64_t devices_left_out = 0;
   // Entries without times, mode bits or a symlink that the mirror cannot or shall not have.
   std::uint64_t limits_left_out = 0;
-  std::optional<Hash> filter;  // of the exclude and include patterns, if there are any
+  std::uint64_t filtered_left_out = 0;  // entries
+  std::optional<Hash> filter;  // of patterns and sizes, if there are any
   bool operator==(const Fidelity&) const = default;
 };
 

@@ -24,6 +24,10 @@ tree::OwnerMode owner_mode(const std::string& text) {
   return tree::MetadataPolicy::Settings::default_owner();
 }
 
+tree::PathFilter path_filter(const TreeSettings& settings) {
+  return {settings.exclude, settings.include, {settings.min_size, settings.max_size}};
+}
+
 std::string describe(const tree::Fidelity& fidelity) {
   if (fidelity.full()) return "full";
   std::string text;
@@ -34,6 +38,7 @@ std::string describe(const tree::Fidelity& fidelity) {
   add(fidelity.devices, "devices");
   add(fidelity.xattrs, "xattrs");
   add(fidelity.limits, "limits");
+  add(fidelity.filtered, "filtered entries");
   return text;
 }
 
@@ -48,6 +53,8 @@ proto::Fidelity signed_fidelity(const tree::Fidelity& fidelity, const TreeSettin
   out.xattrs_left_out = fidelity.xattrs;
   out.devices_left_out = fidelity.devices;
   out.limits_left_out = fidelity.limits;
+  out.filtered_left_out = fidelity.filtered;
+  out.filter = path_filter(settings).hash();
   return out;
 }
 

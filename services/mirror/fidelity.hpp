@@ -10,6 +10,8 @@
 
 namespace mirrorbus::mirror {
 
+// `exclude`, `include` and sizes.
+tree::PathFilter path_filter(const TreeSettings& settings);
 // `[[tree]] owner`; what the process may do decides where it is empty.
 tree::OwnerMode owner_mode(const std::string& text);
 // "full", or e.g. "without owners of 3, devices of 1".

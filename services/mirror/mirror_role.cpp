@@ -28,6 +28,7 @@ tree::MirrorSettings engine_settings(const TreeSettings& settings, const std::st
   engine.metadata.owner = owner_mode(settings.owner);
   if (settings.devices) engine.metadata.devices = *settings.devices;
   if (settings.nodev) engine.metadata.devices = false;
+  engine.metadata.filter = path_filter(settings);
   engine.metadata.safe_links = settings.safe_links;
   engine.metadata.nosuid = settings.nosuid;
   if (const auto mode = tree::xattr_mode(settings.xattrs)) engine.metadata.xattrs = *mode;

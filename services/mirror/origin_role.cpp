@@ -1,6 +1,7 @@
 #include "services/mirror/origin_role.hpp"
 
 #include "proto/tree_update.hpp"
+#include "services/mirror/fidelity.hpp"
 #include "services/mirror/handed_on.hpp"
 
 #include <algorithm>
@@ -25,7 +26,7 @@ tree::OriginSettings engine_settings(const TreeSettings& settings, const std::st
   engine.work = settings.work;
   engine.index_file = state_dir + "/tree-" + settings.name + ".sqlite";
   engine.store = *tree::store_kind(settings.store);
-  engine.scan.filter = tree::PathFilter(settings.exclude, settings.include);
+  engine.scan.filter = path_filter(settings);
   engine.scan.one_file_system = settings.one_file_system;
   engine.scan.settle = settings.settle;
   engine.scan.xattrs = tree::xattr_mode(settings.xattrs).value_or(tree::default_xattr_mode());
@@ -36,7 +37,7 @@ tree::OriginSettings engine_settings(const TreeSettings& settings, const std::st
 }
 
 tree::Watching start_watching(const TreeSettings& settings) {
-  const tree::PathFilter filter(settings.exclude, settings.include);
+  const tree::PathFilter filter = path_filter(settings);
   return tree::watch_tree(
       settings.path,
       [filter](const proto::Bytes& path) {

@@ -1,6 +1,7 @@
 #include "services/mirror/tree_settings.hpp"
 
 #include "proto/topic.hpp"
+#include "services/tree/path_filter.hpp"
 
 #include <algorithm>
 
@@ -12,6 +13,13 @@ TreeSettings::Command read_command(const base::ConfigTable& table, base::Duratio
   if (command.command.empty() || command.command.front().empty())
     table.fail("command", "must be a program and its arguments, [\"/usr/bin/program\", \"-x\"]");
   return command;
+}
+
+std::uint64_t file_size(const base::ConfigTable& table, const char* key, std::uint64_t fallback) {
+  if (!table.has(key)) return fallback;
+  const auto size = tree::parse_file_size(table.text(key));
+  if (!size) table.fail(key, "must be a size as rsync has it: \"1.5m\", \"10KB\"");
+  return *size;
 }
 
 TreeSettings read_one(const base::ConfigTable& table) {
@@ -43,6 +51,8 @@ TreeSettings read_one(const base::ConfigTable& table) {
   tree.include = table.texts("include");
   tree.watch =
       *tree::watch_kind(table.choice("watch", {"auto", "fanotify", "inotify", "none"}, "auto"));
+  tree.min_size = file_size(table, "min_size", tree.min_size);
+  tree.max_size = file_size(table, "max_size", tree.max_size);
   tree.one_file_system = table.boolean("one_file_system", true);
   tree.hold_on_unreadable =
       table.choice("on_unreadable", {"incomplete", "hold"}, "incomplete") == "hold";

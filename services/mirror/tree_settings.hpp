@@ -25,6 +25,8 @@ struct TreeSettings {
   std::string path;
   Role role = Role::Mirror;
   std::string work;  // empty: beside the tree
+  std::vector<std::string> exclude, include;
+  std::uint64_t min_size = 0, max_size = UINT64_MAX;  // of files
   std::string xattrs;  // "all" | "user" | "none"; empty: all as root, else user
   std::vector<net::AddressRange> serve_to;  // who may fetch its content; none: everybody
 
@@ -37,7 +39,6 @@ struct TreeSettings {
   base::Duration settle = std::chrono::seconds(2);
   base::Duration max_wait = base::Duration::zero();  // zero: never warn
   std::string store = "auto";  // auto | reflink | hardlink | copy | none
-  std::vector<std::string> exclude, include;
   tree::WatchKind watch = tree::WatchKind::Auto;
   bool one_file_system = true;
   bool hold_on_unreadable = false;  // on_unreadable = "hold" | "incomplete"

@@ -95,7 +95,7 @@ void Applier::make_directories() {
   for (std::uint32_t dir = 0; dir < p_.plan.dirs.size(); ++dir) {
     const Plan::Directory& each = directory(dir);
     if (each.unlock) p_.errors.guard(each.path, [&] { unlock(dir); });
-    if (each.stays() && !each.exists) {
+    if (each.stays() && !each.exists && !each.left_out) {
       p_.errors.guard(each.path, [&] { make_directory(dir); });
       count();
     }

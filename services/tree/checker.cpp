@@ -66,12 +66,13 @@ Checker::Unit Checker::prepare(std::uint32_t dir) {
   unit.dir = dir;
   unit.row = {each.path, each.id, p_.nodes.encoded(each.id), {}};
   if (each.exists) unit.old = p_.live.again(each.path);
-  if (p_.live.differs(each.path)) {
+  if (p_.live.differs(each.path) || each.left_out) {
     if (const auto row = p_.committed(each.path)) count_all(*row, left_out_before_);
   } else if (unit.old) {
     const OldDirectory& old = *unit.old;
+    const auto place = p_.policy.place(each.path);
     for (std::size_t at = 0; at < old.node.entries.size(); ++at)
-      p_.policy.count(each.path, old.node.entries[at], old.stats[at], left_out_before_);
+      p_.policy.count(place, old.node.entries[at], old.stats[at], left_out_before_);
   }
   return unit;
 }
@@ -84,11 +85,12 @@ void Checker::examine(Unit& unit, RootDir& root) const {
   };
   std::optional<RootDir::Dir> fd;
   try {
-    fd = root.open(each.path);
+    if (!each.left_out) fd = root.open(each.path);
   } catch (const std::system_error& error) {
     unit.mismatches.push_back({each.path, error.what()});
   }
 
+  const auto place = p_.policy.place(each.path);
   proto::NodeReader reader(unit.row.node);
   Entry entry;
   std::size_t was = 0;
@@ -103,10 +105,10 @@ void Checker::examine(Unit& unit, RootDir& root) const {
       unit.row.stats.push_back(fd ? check_entry(unit, at, fd->get(), entry, before)
                                   : EntryStat{});
     } else {
-      const bool has = before && p_.policy.wanted(each.path, entry);
+      const bool has = before && p_.policy.wanted(place, entry);
       unit.row.stats.push_back(has ? *before : EntryStat{});
     }
-    p_.policy.count(each.path, entry, unit.row.stats.back(), unit.left_out);
+    p_.policy.count(place, entry, unit.row.stats.back(), unit.left_out);
   }
 }
 
@@ -122,10 +124,11 @@ void Checker::collect(Unit& unit, const RowSink& row) {
 }
 
 void Checker::count_all(const DirectoryRow& row, Fidelity& into) const {
+  const auto place = p_.policy.place(row.path);
   proto::NodeReader reader(row.node);
   Entry entry;
   for (std::size_t at = 0; reader.next(entry) && at < row.stats.size(); ++at)
-    p_.policy.count(row.path, entry, row.stats[at], into);
+    p_.policy.count(place, entry, row.stats[at], into);
 }
 
 EntryStat Checker::check_entry(Unit& unit, std::uint32_t at, int fd, const Entry& entry,

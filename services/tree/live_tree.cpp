@@ -89,6 +89,11 @@ bool LiveTree::uncertain(ByteView path) {
   return trust_ != Trust::Index || (!uncertain_.empty() && uncertain_.contains(Bytes(path)));
 }
 
+std::optional<Hash> LiveTree::listed(ByteView path) {
+  const auto row = index_.directory(path);
+  return row ? std::optional(row->id) : std::nullopt;
+}
+
 std::optional<OldDirectory> LiveTree::directory(ByteView path, const EntryStat& stat,
                                                 const Node* target) {
   auto known = again(path);

@@ -70,6 +70,7 @@ class LiveTree : public OldTree {
   std::optional<OldDirectory> directory(proto::ByteView path, const EntryStat& stat,
                                         const proto::Node* target) override;
   bool uncertain(proto::ByteView path) override;
+  std::optional<Hash> listed(proto::ByteView path) override;
   void find_contents(const std::unordered_set<proto::Hash>& wanted, const Found& found) override;
 
   // The root's extended attributes as they are, named as a node would: see

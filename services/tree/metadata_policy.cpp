@@ -1,5 +1,6 @@
 #include "services/tree/metadata_policy.hpp"
 
+#include "proto/tree_path.hpp"
 #include "services/tree/safe_links.hpp"
 
 #include <algorithm>
@@ -46,6 +47,7 @@ Fidelity& Fidelity::operator+=(const Fidelity& other) {
   devices += other.devices;
   xattrs += other.xattrs;
   limits += other.limits;
+  filtered += other.filtered;
   return *this;
 }
 
@@ -54,6 +56,7 @@ Fidelity& Fidelity::operator-=(const Fidelity& other) {
   devices -= other.devices;
   xattrs -= other.xattrs;
   limits -= other.limits;
+  filtered -= other.filtered;
   return *this;
 }
 
@@ -80,9 +83,15 @@ bool MetadataPolicy::leads_out(proto::ByteView directory, const Entry& entry) co
          tree::leads_out(directory, entry.target);
 }
 
-bool MetadataPolicy::wanted(proto::ByteView directory, const Entry& entry) const {
+bool MetadataPolicy::filtered(const Place& in, const Entry& entry) const {
+  if (settings_.filter.empty()) return false;
+  return in.left_out || settings_.filter.excludes(proto::join_path(in.path, entry.name)) ||
+         (entry.type == EntryType::File && settings_.filter.excludes_size(entry.size));
+}
+
+bool MetadataPolicy::wanted(const Place& in, const Entry& entry) const {
   const bool device = entry.type == EntryType::CharDevice || entry.type == EntryType::BlockDevice;
-  return (!device || settings_.devices) && !leads_out(directory, entry);
+  return (!device || settings_.devices) && !leads_out(in.path, entry) && !filtered(in, entry);
 }
 
 std::uint32_t MetadataPolicy::mode(const Entry& entry) const {
@@ -211,9 +220,13 @@ void MetadataPolicy::count(const EntryStat& stat, Fidelity& into) {
   if (stat.flags & EntryStat::kLimited) ++into.limits;
 }
 
-void MetadataPolicy::count(proto::ByteView directory, const Entry& entry, const EntryStat& stat,
+void MetadataPolicy::count(const Place& in, const Entry& entry, const EntryStat& stat,
                            Fidelity& into) const {
-  if (!wanted(directory, entry)) {
+  if (filtered(in, entry)) {
+    ++into.filtered;
+    return;
+  }
+  if (!wanted(in, entry)) {
     ++(entry.type == EntryType::Symlink ? into.limits : into.devices);
     return;
   }

@@ -10,6 +10,7 @@
 #include "proto/tree_version.hpp"
 #include "services/tree/entry_ops.hpp"
 #include "services/tree/entry_stat.hpp"
+#include "services/tree/path_filter.hpp"
 #include "services/tree/xattr_sets.hpp"
 #include "services/tree/xattrs.hpp"
 
@@ -34,6 +35,7 @@ struct Fidelity {
   // Times or mode bits that this filesystem or user cannot set, or the operator does not want;
   // symlinks that lead out of the tree.
   std::uint64_t limits = 0;
+  std::uint64_t filtered = 0;  // entries the filter leaves out
 
   bool full() const { return *this == Fidelity{}; }
   bool operator==(const Fidelity&) const = default;
@@ -46,6 +48,7 @@ class MetadataPolicy {
   struct Settings {
     OwnerMode owner = default_owner();
     bool devices = default_devices();
+    PathFilter filter;        // of what is signed, this much is mirrored
     bool safe_links = false;  // no symlinks that lead out of the tree
     bool nosuid = false;      // files without setuid and setgid bits
     XattrMode xattrs = default_xattr_mode();
@@ -57,8 +60,16 @@ class MetadataPolicy {
   // `sets`: where signed xattr sets are found; null: extended attributes are nobody's business.
   MetadataPolicy(Settings settings, const proto::OwnersTable& owners, XattrSets* sets = nullptr);
 
-  // Whether the mirror makes this entry of `directory` at all.
-  bool wanted(proto::ByteView directory, const proto::Entry& entry) const;
+  // A directory whose entries are being judged.
+  struct Place {
+    proto::ByteView path;
+    bool left_out;  // it or one above it is filtered out
+  };
+  Place place(proto::ByteView directory) const {
+    return {directory, settings_.filter.leaves_out(directory)};
+  }
+  // Whether the mirror makes this entry at all.
+  bool wanted(const Place& in, const proto::Entry& entry) const;
   // The mode it gives an entry.
   std::uint32_t mode(const proto::Entry& entry) const;
   // For an entry as observed: the signed mode of a candidate, if it has what this policy makes of
@@ -96,14 +107,15 @@ class MetadataPolicy {
                                          std::initializer_list<const proto::Entry*> candidates,
                                          bool some_missing) const;
 
-  // Adds what `entry` of `directory` lacks: by this policy, and as `stat` says.
-  void count(proto::ByteView directory, const proto::Entry& entry, const EntryStat& stat,
+  // Adds what `entry` lacks: by this policy, and as `stat` says.
+  void count(const Place& in, const proto::Entry& entry, const EntryStat& stat,
              Fidelity& into) const;
   static void count(const EntryStat& stat, Fidelity& into);
 
  private:
   uid_t uid(std::uint32_t signed_id) const;
   gid_t gid(std::uint32_t signed_id) const;
+  bool filtered(const Place& in, const proto::Entry& entry) const;
   bool leads_out(proto::ByteView directory, const proto::Entry& entry) const;
   bool owner_matches(const struct stat& st, const proto::Entry& entry) const;
 

@@ -34,8 +34,9 @@ MirrorJob::MirrorJob(const MirrorSettings& settings_in, Index& index_in)
 
 std::string MirrorJob::policy_name() const {
   const auto& m = settings.metadata;
-  return fmt::format("{} {} {} {} {}", static_cast<int>(m.owner), m.devices, to_string(m.xattrs),
-                     m.safe_links, m.nosuid);
+  const auto filter = m.filter.hash();
+  return fmt::format("{} {} {} {} {} {}", static_cast<int>(m.owner), m.devices,
+                     to_string(m.xattrs), m.safe_links, m.nosuid, filter ? to_hex(*filter) : "");
 }
 
 bool MirrorJob::policy_changed() const {

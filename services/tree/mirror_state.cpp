@@ -25,7 +25,7 @@ constexpr std::string_view kXattrSets = "mirror.xattr_sets";
 
 Bytes encode(const Fidelity& f) {
   Bytes bytes;
-  proto::Writer(bytes).u64(f.owners).u64(f.devices).u64(f.xattrs).u64(f.limits);
+  proto::Writer(bytes).u64(f.owners).u64(f.devices).u64(f.xattrs).u64(f.limits).u64(f.filtered);
   return bytes;
 }
 
@@ -77,7 +77,7 @@ Fidelity MirrorState::fidelity() const {
   const auto bytes = index_.setting(kFidelity);
   if (!bytes) return f;
   proto::Reader r(*bytes);
-  for (std::uint64_t* n : {&f.owners, &f.devices, &f.xattrs, &f.limits}) *n = r.u64();
+  for (std::uint64_t* n : {&f.owners, &f.devices, &f.xattrs, &f.limits, &f.filtered}) *n = r.u64();
   return f;
 }
 

@@ -44,6 +44,11 @@ class OldTree {
   // Asked in tree order; nothing if it is not there.
   virtual std::optional<OldDirectory> directory(proto::ByteView path, const EntryStat& stat,
                                                 const proto::Node* target) = 0;
+  // The node that is known for a directory that is not there: the policy leaves it out.
+  virtual std::optional<proto::Hash> listed(proto::ByteView path) {
+    (void)path;
+    return std::nullopt;
+  }
   // Node ids do not tell what is there, at `path` or below it: look.
   virtual bool uncertain(proto::ByteView path) = 0;
   // Calls `found` for every regular file known to have one of these contents, wherever it is.
@@ -75,6 +80,7 @@ struct Plan {
     bool entered = false;          // its entries were compared
     bool names_change = false;     // so its mtime has to be set again
     bool unlock = false;           // its owner may not work in it: chmod u+rwx first
+    bool left_out = false;         // not made, nor what is in it: only the index shall know it
     bool source_only = false;      // nothing happens to it but that contents are taken from it
     bool stays() const { return !id.is_zero(); }
   };

@@ -92,6 +92,7 @@ void Planner::go_through(Pending pending) {
     if (!old) plan_.dirs[dir].exists = false;
   }
 
+  const auto place = in_.policy.place(path);
   const auto& entries = node.entries;
   const std::size_t old_size = old ? old->node.entries.size() : 0;
   for (std::uint32_t at = 0, was = 0; at < entries.size() || was < old_size;) {
@@ -107,10 +108,10 @@ void Planner::go_through(Pending pending) {
     if (now) {
       m.at = at++;
       // What this mirror does not make should not be there either.
-      if (in_.policy.wanted(path, *now))
+      if (in_.policy.wanted(place, *now))
         m.now = now;
-      else if (!groups_.empty())
-        left_out(proto::join_path(path, now->name));
+      else
+        left_out(m, *now);
     }
     if (then) {
       m.was = was++;
@@ -149,10 +150,28 @@ void Planner::meet(const Meeting& m) {
   }
 }
 
-// A name of a group that this mirror does not make: the others are the group.
-void Planner::left_out(ByteView path) {
-  const auto number = groups_.of(path);
-  if (number != LinkGroups::kNoGroup) ++left_out_[number];
+// An entry that this mirror does not make. Of a group the other names are the group; a directory is
+// gone through for the index, which has all of the signed tree.
+void Planner::left_out(const Meeting& m, const Entry& entry) {
+  if (!is_directory(&entry)) {
+    if (groups_.empty()) return;
+    const auto number = groups_.of(proto::join_path(plan_.dirs[m.dir].path, entry.name));
+    if (number != LinkGroups::kNoGroup) ++left_out_[number];
+    return;
+  }
+  Pending below;
+  below.dir.path = proto::join_path(plan_.dirs[m.dir].path, entry.name);
+  if (!in_.everything && in_.old.listed(below.dir.path) == entry.content &&
+      !forced_.contains(below.dir.path))
+    return;
+  below.dir.entry = entry;
+  below.dir.entry.name = {};
+  below.dir.id = entry.content;
+  below.dir.parent = m.dir;
+  below.dir.at = m.at;
+  below.dir.left_out = true;
+  below.differs = false;
+  children_.push_back(std::move(below));
 }
 
 // The old entry's inode leaves this name, whatever comes after it.

@@ -65,7 +65,7 @@ class Planner {
   void meet(const Meeting& m);
   void meet_directory(const Meeting& m, proto::Bytes path);
   void goes(const Meeting& m);
-  void left_out(proto::ByteView path);
+  void left_out(const Meeting& m, const proto::Entry& entry);
   bool join_group(const Meeting& m, proto::ByteView path);
   void let_go(std::uint32_t dir, std::uint32_t was, const proto::Entry& old,
               std::uint32_t old_group);

@@ -164,7 +164,7 @@ void Planner::copy_from_the_rest(const std::unordered_set<Hash>& wanted) {
 void Planner::finish() {
   for (std::uint32_t number = 0; number < plan_.dirs.size(); ++number) {
     const Plan::Directory& dir = plan_.dirs[number];
-    if (!dir.stays()) continue;
+    if (!dir.stays() || dir.left_out) continue;
     if (!dir.exists) plan_.make.push_back(number);
     if (dir.exists && !dir.names_change && !dir.unlock && !dir.differs) continue;
     plan_.finish.push_back(number);

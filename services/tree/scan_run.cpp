@@ -230,6 +230,9 @@ bool Scanner::Run::gather(const Target& target, int dir) {
       look_again(target.path);
       continue;
     }
+    if (S_ISREG(item.st.st_mode) &&
+        s_.settings_.filter.excludes_size(static_cast<std::uint64_t>(item.st.st_size)))
+      continue;
     items_.push_back(item);
   }
   return true;

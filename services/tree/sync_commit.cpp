@@ -46,10 +46,13 @@ void SyncCommit::remove_what_is_not_in(const DirectoryRow& row) {
 
 void SyncCommit::remove(const Bytes& path) {
   job_.index.each_directory(path, [&](const DirectoryRow& row) {
+    // It may be out of the plan, and missing from its directory's node: it is counted once.
+    if (const auto gone = job_.index.pending(row.path); gone && gone->removed) return true;
+    const auto place = comparison_.policy().place(row.path);
     proto::NodeReader reader(row.node);
     Entry entry;
     for (std::size_t at = 0; reader.next(entry) && at < row.stats.size(); ++at)
-      comparison_.policy().count(row.path, entry, row.stats[at], left_out_of_removed_);
+      comparison_.policy().count(place, entry, row.stats[at], left_out_of_removed_);
     return true;
   });
   job_.index.stage_removal(path);

@@ -436,6 +436,23 @@ TEST_CASE("what is excluded is not there", "[scan]") {
   f.check_equal();
 }
 
+TEST_CASE("files of other sizes are not there", "[scan]") {
+  Fixture f;
+  f.write("small", "x");
+  f.write("dir/medium", std::string(100, 'x'));
+  f.write("dir/large", std::string(1000, 'x'));
+  f.settings.filter = PathFilter({}, {}, {2, 500});
+  f.all();
+  const auto skip = [](const std::string& path) { return path == "small" || path == "dir/large"; };
+  CHECK(f.index->seal_pending()->entry == DiskTree(f.root, skip).root);
+  f.commit();
+  f.write("dir/medium", std::string(501, 'x'));
+  f.write("dir/large", std::string(500, 'x'));
+  f.all();
+  const auto other = [](const std::string& path) { return path == "small" || path == "dir/medium"; };
+  CHECK(f.index->seal_pending()->entry == DiskTree(f.root, other).root);
+}
+
 TEST_CASE("our own folder is no part of the tree, and its name nowhere is", "[scan]") {
   Fixture f;
   f.write(".mirrorbus/objects", "ours");
