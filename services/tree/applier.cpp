@@ -231,7 +231,12 @@ void Applier::change(ChangeUnit& unit, RootDir& root) const {
       if (!dir) dir = root.open(in);
       const auto st = ops_.look(dir->get(), entry.name);
       if (st && as_it_was(*st, unit.old.stats.at(op.was), dir->get(), entry)) {
-        p_.policy.bring(ops_, dir->get(), entry.name, *st, entry);
+        // The usual change is of times: then a look at attributes would be most of the work.
+        const EntryStat& was = unit.old.stats.at(op.was);
+        const bool known = EntryStat::of(*st).same_but_device(was) &&
+                           unit.old.node.entries.at(op.was).xattrs == entry.xattrs;
+        p_.policy.bring(ops_, dir->get(), entry.name, *st, entry,
+                        known ? MetadataPolicy::Xattrs::Known : MetadataPolicy::Xattrs::Unknown);
       } else {
         unit.edits.emplace_back(join_path(in, entry.name), st ? LocalEdit::Kind::Changed
                                                               : LocalEdit::Kind::Removed);

@@ -135,7 +135,7 @@ bool MetadataPolicy::same_metadata(const Entry& a, const Entry& b) const {
 }
 
 bool MetadataPolicy::bring(const EntryOps& ops, int dir, const Bytes& name, const struct stat& now,
-                           const Entry& entry) const {
+                           const Entry& entry, Xattrs known) const {
   const bool owner = !owner_matches(now, entry);
   if (owner) ops.set_owner(dir, name, uid(entry.uid), gid(entry.gid));
   const std::uint32_t wanted_mode = this->mode(entry);
@@ -143,7 +143,9 @@ bool MetadataPolicy::bring(const EntryOps& ops, int dir, const Bytes& name, cons
 
   proto::XattrSet have, want;
   bool attributes = false, all_set = true;
-  if (xattrs()) {
+  // What chown and chmod take away has to be set again.
+  const bool disturbed = entry.xattrs && (owner || mode);
+  if (xattrs() && (known == Xattrs::Unknown || disturbed)) {
     want = wanted_xattrs(entry);
     const auto read = read_xattrs(dir, name, settings_.xattrs);
     // What cannot be read may be set all the same: a plain user's file without the right to read.

@@ -83,9 +83,10 @@ class MetadataPolicy {
   // Sets what differs between `now`, the entry's present state, and `entry`: owner, then plain
   // attributes (a change of owner removes capabilities), mode (it clears bits), ACLs (chmod changes
   // their mask), mtime. An empty name is `dir` itself. False if attributes could not be set that
-  // this policy carries.
+  // this policy carries. `Known`: what is there of them is what should be, nobody need look.
+  enum class Xattrs { Unknown, Known };
   bool bring(const EntryOps& ops, int dir, const proto::Bytes& name, const struct stat& now,
-             const proto::Entry& entry) const;
+             const proto::Entry& entry, Xattrs attributes = Xattrs::Unknown) const;
 
   // ---- extended attributes
   bool xattrs() const { return sets_ && settings_.xattrs != XattrMode::None; }

@@ -93,7 +93,8 @@ class NastyTree:
         os.symlink(b"nowhere", self.at("turns/symlink-to-file"))
         self.file("turns/file-to-fifo")
         # Names and targets.
-        for name in (b"l" * 255, b"not \xff\xfe utf-8 \x80", b" space ", b"-dash", b"new\nline", b"...", b"~", b"*?[a]"):
+        for name in (b"l" * 255, b"not \xff\xfe utf-8 \x80", b" space ", b"-dash", b"new\nline", b"...", b"~",
+                     b"*?[a]"):
             self.file(b"names/" + name)
         os.symlink(b"t" * 4000, self.at("names/long-target"))
         os.symlink(b"\xff/../..//x", self.at("names/odd-target"))

@@ -29,6 +29,14 @@ TEST_CASE("an include takes back what an exclude took", "[path_filter]") {
   CHECK(filter.hash() != PathFilter({"*.o"}, {"tmp", "keep.o"}).hash());
 }
 
+TEST_CASE("only one directory, in its place", "[path_filter]") {
+  const PathFilter filter({"/*"}, {"/pool"});
+  CHECK_FALSE(filter.leaves_out("pool"));
+  CHECK_FALSE(filter.leaves_out("pool/a/b"));
+  CHECK(filter.leaves_out("dists"));
+  CHECK(filter.leaves_out("dists/pool"));
+}
+
 TEST_CASE("what lies in what is out is out", "[path_filter]") {
   const PathFilter filter({"tmp", "/a/b"}, {});
   CHECK(filter.leaves_out("x/tmp/y/z"));
