@@ -105,6 +105,8 @@ TreeSettings read_one(const base::ConfigTable& table) {
   if (table.has("dscp")) table.fail("dscp", "stands in [transfer], for all trees");
   tree.keep_packs = table.size("keep_packs", tree.keep_packs);
   tree.stale_after = table.duration("stale_after", tree.stale_after);
+  if (table.has("subtree"))
+    table.fail("subtree", "is not built yet; exclude = [\"/*\"], include = [\"/pool\"] mirrors one directory");
   return tree;
 }
 
