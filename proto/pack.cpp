@@ -85,6 +85,24 @@ void get_copies(Reader& r, PackIndex& index) {
   }
 }
 
+GroupTarget get_group_target(Reader& r, std::uint64_t& next, std::uint64_t targets) {
+  GroupTarget target;
+  target.target = get_target(r, next, targets);
+  const std::uint8_t base = r.u8();
+  if (base > 2) r.fail(Reject::BadField);
+  target.base = static_cast<GroupTarget::Base>(base);
+  if (target.base == GroupTarget::Base::Elsewhere) target.from = get_path(r, false);
+  return target;
+}
+
+void put_group_target(Writer& w, const GroupTarget& target, std::uint64_t& next,
+                      [[maybe_unused]] std::uint64_t targets) {
+  assert(target.target >= next && target.target < targets);
+  w.varint(target.target - next).u8(static_cast<std::uint8_t>(target.base));
+  if (target.base == GroupTarget::Base::Elsewhere) put_path(w, target.from);
+  next = target.target + 1;
+}
+
 void get_groups(Reader& r, PackIndex& index) {
   for (std::uint64_t left = r.varint(); left > 0 && !r.failure(); --left) {
     ContentGroup& group = index.groups.emplace_back();
@@ -94,13 +112,29 @@ void get_groups(Reader& r, PackIndex& index) {
     if (group.stored == 0 || count == 0) r.fail(Reject::BadCount);
     std::uint64_t next = 0;
     for (std::uint64_t n = count; n > 0 && !r.failure(); --n) {
-      GroupTarget target;
-      target.target = get_target(r, next, index.targets);
-      const std::uint8_t base = r.u8();
-      if (base > 2) r.fail(Reject::BadField);
-      target.base = static_cast<GroupTarget::Base>(base);
-      if (target.base == GroupTarget::Base::Elsewhere) target.from = get_path(r, false);
-      group.targets.push_back(std::move(target));
+      group.targets.push_back(get_group_target(r, next, index.targets));
+    }
+  }
+}
+
+void get_large(Reader& r, PackIndex& index) {
+  std::uint64_t next = 0;
+  for (std::uint64_t left = r.varint(); left > 0 && !r.failure(); --left) {
+    PackLarge& large = index.large.emplace_back();
+    large.target = get_group_target(r, next, index.targets);
+    if (large.target.base == GroupTarget::Base::None) r.fail(Reject::BadField);
+    const std::uint64_t count = r.varint();
+    if (count == 0) r.fail(Reject::BadCount);
+    for (std::uint64_t n = count; n > 0 && !r.failure(); --n) {
+      PackPiece& piece = large.pieces.emplace_back();
+      piece.stored = r.varint();
+      piece.size = r.varint();
+      piece.base_offset = r.varint();
+      piece.base_size = r.varint();
+      if (piece.stored == 0 || piece.size == 0) r.fail(Reject::BadCount);
+      if (piece.stored > kMaxFrameStored || piece.size > kMaxPackSpan ||
+          piece.base_size > kMaxPackSpan - piece.size || piece.base_offset > INT64_MAX)
+        r.fail(Reject::TooLarge);
     }
   }
 }
@@ -111,6 +145,7 @@ bool each_target_once(const PackIndex& index) {
   for (const PackCopy& copy : index.copies) seen.push_back(copy.target);
   for (const ContentGroup& group : index.groups)
     for (const GroupTarget& target : group.targets) seen.push_back(target.target);
+  for (const PackLarge& large : index.large) seen.push_back(large.target.target);
   std::ranges::sort(seen);
   return std::ranges::adjacent_find(seen) == seen.end();
 }
@@ -141,6 +176,8 @@ std::uint64_t PackIndex::frames_size() const {
   std::uint64_t size = tables_stored;
   for (const NodeFrame& frame : node_frames) size += frame.stored;
   for (const ContentGroup& group : groups) size += group.stored;
+  for (const PackLarge& each : large)
+    for (const PackPiece& piece : each.pieces) size += piece.stored;
   return size;
 }
 
@@ -178,12 +215,16 @@ Bytes encode_pack_index(const PackIndex& index) {
   for (const ContentGroup& group : index.groups) {
     w.varint(group.stored).varint(group.targets.size());
     next = 0;
-    for (const GroupTarget& target : group.targets) {
-      assert(target.target >= next && target.target < index.targets);
-      w.varint(target.target - next).u8(static_cast<std::uint8_t>(target.base));
-      if (target.base == GroupTarget::Base::Elsewhere) put_path(w, target.from);
-      next = target.target + 1;
-    }
+    for (const GroupTarget& target : group.targets)
+      put_group_target(w, target, next, index.targets);
+  }
+  w.varint(index.large.size());
+  next = 0;
+  for (const PackLarge& large : index.large) {
+    put_group_target(w, large.target, next, index.targets);
+    w.varint(large.pieces.size());
+    for (const PackPiece& piece : large.pieces)
+      w.varint(piece.stored).varint(piece.size).varint(piece.base_offset).varint(piece.base_size);
   }
   w.varint(index.extensions.size()).raw(index.extensions);
   return out;
@@ -213,6 +254,7 @@ Decoded<PackIndex> decode_pack_index(ByteView bytes) {
   index.targets = r.varint();
   get_copies(r, index);
   get_groups(r, index);
+  get_large(r, index);
   const std::uint64_t extensions = r.varint();
   if (extensions > kMaxPackExtensions) r.fail(Reject::TooLarge);
   index.extensions = r.raw(extensions);

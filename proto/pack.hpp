@@ -71,6 +71,19 @@ struct ContentGroup {
   bool operator==(const ContentGroup&) const = default;
 };
 
+// A file too large for a group, in pieces that follow one another: each against a range of its base.
+struct PackPiece {
+  std::uint64_t stored = 0;
+  std::uint64_t size = 0;  // of the target
+  std::uint64_t base_offset = 0, base_size = 0;
+  bool operator==(const PackPiece&) const = default;
+};
+struct PackLarge {
+  GroupTarget target;  // with a base
+  std::vector<PackPiece> pieces;
+  bool operator==(const PackLarge&) const = default;
+};
+
 struct PackIndex {
   Hash base;      // tree hash; zero: the empty tree
   TreeRoot root;  // of the target
@@ -83,10 +96,11 @@ struct PackIndex {
   std::uint64_t targets = 0;
   std::vector<PackCopy> copies;  // growing
   std::vector<ContentGroup> groups;
+  std::vector<PackLarge> large;  // growing by target
   Bytes extensions;  // empty, or a msgpack map: see xattr_sets_of()
   bool operator==(const PackIndex&) const = default;
 
-  // Bytes of all frames after the index: tables, nodes, groups, in this order.
+  // Bytes of all frames after the index: tables, nodes, groups, pieces, in this order.
   std::uint64_t frames_size() const;
 };
 Bytes encode_pack_index(const PackIndex& index);

@@ -108,12 +108,20 @@ proto::TreeId OriginTree::tree_id() {
 }
 
 // A file as it is in the tree now, for what the store does not hold. Whoever asks hashes it.
-std::optional<Bytes> OriginTree::read_live(const FileRef& file) const try {
+base::Fd OriginTree::open_live(const FileRef& file) const try {
   RootDir root(settings_.path);
   const auto dir = root.open(proto::parent_path(file.path));
-  const auto open = open_file(dir.get(), Bytes(proto::last_name(file.path)));
-  if (!open || static_cast<std::uint64_t>(open->st.st_size) != file.size) return std::nullopt;
-  return read_exactly_at(open->fd.get(), file.size, 0, file.path);
+  auto open = open_file(dir.get(), Bytes(proto::last_name(file.path)));
+  if (!open || static_cast<std::uint64_t>(open->st.st_size) != file.size) return {};
+  return std::move(open->fd);
+} catch (const std::system_error&) {
+  return {};
+}
+
+std::optional<Bytes> OriginTree::read_live(const FileRef& file) const try {
+  const base::Fd fd = open_live(file);
+  if (!fd) return std::nullopt;
+  return read_exactly_at(fd.get(), file.size, 0, file.path);
 } catch (const std::exception&) {
   // It changed since it was scanned; the pack does without.
   return std::nullopt;
@@ -201,6 +209,11 @@ OriginTree::Closing OriginTree::close_version(base::WallTime now, bool asked,
     auto bytes = store_.read(file.hash, file.size);
     return bytes ? std::move(bytes) : read_live(file);
   };
+  const auto open = [this](const FileRef& file) { return store_.open(file.hash); };
+  const auto open_new = [this](const FileRef& file) {
+    base::Fd held = store_.open(file.hash);
+    return held ? std::move(held) : open_live(file);
+  };
   std::function<bool(const Hash&)> maybe_in_base;
   if (store_.kind() != StoreKind::None)
     maybe_in_base = [this](const Hash& content) { return index_.seen(content); };
@@ -210,6 +223,8 @@ OriginTree::Closing OriginTree::close_version(base::WallTime now, bool asked,
                              .owners = owners,
                              .read_base = read,
                              .read_target = read_new,
+                             .open_base = open,
+                             .open_target = open_new,
                              .maybe_in_base = maybe_in_base,
                              .threads = settings_.scan.threads},
                             packs_, &closing.pack);

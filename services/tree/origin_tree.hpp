@@ -130,6 +130,7 @@ class OriginTree {
  private:
   void take_report(const ScanReport& report);
   std::optional<Bytes> read_live(const FileRef& file) const;
+  base::Fd open_live(const FileRef& file) const;
   proto::TreeId tree_id();
   // What continue_after() was told, while no version of ours follows it.
   std::optional<proto::VersionRecord> version_elsewhere(

@@ -210,6 +210,12 @@ std::vector<PackChain::Job> PackChain::jobs(const Stager& stager) const {
       for (const auto& item : items)
         if (number > 0 && item.base && !base_is_live(*item.base)) bases.push_back(item.base->hash);
     }
+    for (std::size_t large = 0; large < reader.large().size(); ++large) {
+      const auto& item = reader.large()[large];
+      if (!makes(item.target)) continue;
+      job.large.push_back(large);
+      if (number > 0 && !base_is_live(*item.base)) bases.push_back(item.base->hash);
+    }
     for (const Hash& hash : job.wanted) open.erase(hash);
     open.insert(bases.begin(), bases.end());
   }
@@ -243,8 +249,8 @@ void PackChain::made(const Hash& hash, ByteView content, Stager& stager, Staging
   if (stager.wants(hash)) stager.take(hash, number);
 }
 
-std::optional<Bytes> PackChain::read_base(const FileRef& base, RootDir& root,
-                                          const Staging& staging) const {
+std::optional<PackChain::OpenBase> PackChain::open_base(const FileRef& base, RootDir& root,
+                                                        const Staging& staging) const {
   int dir = staging.dir();
   Bytes name;
   std::optional<RootDir::Dir> live;
@@ -259,13 +265,59 @@ std::optional<Bytes> PackChain::read_base(const FileRef& base, RootDir& root,
     dir = live->get();
     name = proto::last_name(base.path);
   }
-  const auto file = open_file(dir, name);
+  auto file = open_file(dir, name);
   if (!file || static_cast<std::uint64_t>(file->st.st_size) != base.size) return {};
+  return OpenBase{std::move(file->fd), base.size};
+}
+
+std::optional<Bytes> PackChain::read_base(const FileRef& base, RootDir& root,
+                                          const Staging& staging) const {
+  const auto file = open_base(base, root, staging);
+  if (!file) return {};
   try {
-    return read_exactly_at(file->fd.get(), base.size, 0, name);
+    return read_exactly_at(file->fd.get(), base.size, 0, base.path);
   } catch (const std::exception&) {
     return {};  // cut while we read, or unreadable: fetched instead
   }
+}
+
+// A large file from its pieces, straight into staging. What was wrong, if the pack is to blame.
+std::optional<proto::Reject> PackChain::put_together(const PackReader& reader, std::size_t large,
+                                                     PatchDecoder& decoder, RootDir& root,
+                                                     Stager& stager, Staging& staging) {
+  const PackReader::Item& item = reader.large()[large];
+  const FileRef& target = reader.targets().all()[item.target].file;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!needed_.contains(target.hash)) return {};
+  }
+  const auto base = open_base(*item.base, root, staging);
+  if (!base) return {};
+  StagedFile file(staging, {target.hash, target.size});
+  const auto base_is_sound = [&] {
+    return hash_of_file(base->fd.get(), base->size) == item.base->hash;
+  };
+  const auto& pieces = reader.pieces(large);
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    control_.check();
+    Bytes prefix;
+    try {
+      prefix = read_exactly_at(base->fd.get(), pieces[i].base_size, pieces[i].base_offset,
+                               item.base->path);
+    } catch (const std::exception&) {
+      return {};  // cut while we read, or unreadable: fetched instead
+    }
+    const auto piece = reader.read_piece(large, i, decoder, prefix);
+    if (!piece) return piece.error();
+    file.write(*piece);
+  }
+  const auto number = file.finish();
+  if (!number) return base_is_sound() ? std::optional(proto::Reject::BadHash) : std::nullopt;
+  const std::lock_guard lock(mutex_);
+  if (!needed_.erase(target.hash)) return {};
+  making_[target.hash] = *number;
+  if (stager.wants(target.hash)) stager.take(target.hash, *number);
+  return {};
 }
 
 void PackChain::run(std::size_t pack, const Job& job, Stager& stager, Staging& staging,
@@ -294,8 +346,17 @@ void PackChain::run(std::size_t pack, const Job& job, Stager& stager, Staging& s
             made(copy.from.hash, *content, stager, staging);
           continue;
         }
+        // The large ones last: the others fill their time.
         const std::size_t group = at - job.copies.size();
-        if (group >= job.groups.size()) return;
+        if (group >= job.groups.size()) {
+          const std::size_t large = group - job.groups.size();
+          if (large >= job.large.size()) return;
+          const auto why =
+              put_together(reader, job.large[large], decoder, own, stager, staging);
+          const std::lock_guard lock(mutex_);
+          if (why) bad = why;
+          continue;
+        }
         const auto done = reader.read_group(job.groups[group], decoder, read,
                                             [&](const PackTarget& target, ByteView content) {
                                               made(target.file.hash, content, stager, staging);
@@ -311,7 +372,7 @@ void PackChain::run(std::size_t pack, const Job& job, Stager& stager, Staging& s
       next = SIZE_MAX / 2;
     }
   };
-  const std::size_t jobs = job.groups.size() + job.copies.size();
+  const std::size_t jobs = job.groups.size() + job.copies.size() + job.large.size();
   std::vector<std::thread> threads;
   for (unsigned i = 1; i < kThreads && i < jobs; ++i) threads.emplace_back(work);
   work();

@@ -40,7 +40,7 @@ class PackChain {
  private:
   // What a pack of the chain has to make.
   struct Job {
-    std::vector<std::size_t> groups, copies;
+    std::vector<std::size_t> groups, copies, large;
     std::unordered_set<proto::Hash> wanted;
   };
   std::optional<PackReader> read(const TargetVersion& version, ContentSource& source);
@@ -52,6 +52,15 @@ class PackChain {
            ContentSource& source);
   std::optional<proto::Bytes> read_base(const FileRef& base, RootDir& root,
                                         const Staging& staging) const;
+  struct OpenBase {
+    base::Fd fd;
+    std::uint64_t size = 0;
+  };
+  std::optional<OpenBase> open_base(const FileRef& base, RootDir& root,
+                                    const Staging& staging) const;
+  std::optional<proto::Reject> put_together(const PackReader& reader, std::size_t large,
+                                            PatchDecoder& decoder, RootDir& root,
+                                            Stager& stager, Staging& staging);
   void made(const proto::Hash& hash, proto::ByteView content, Stager& stager, Staging& staging);
 
   TargetTree& target_;

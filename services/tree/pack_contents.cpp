@@ -2,6 +2,7 @@
 
 #include "proto/limits.hpp"
 #include "proto/sha256.hpp"
+#include "services/tree/pack_pieces.hpp"
 #include "services/tree/patch.hpp"
 
 #include <algorithm>
@@ -30,8 +31,8 @@ constexpr std::uint64_t kLarge = 8 * 1024 * 1024;
 constexpr std::size_t kMaxTargets = 2'000'000;
 
 // Loading a base costs time in proportion to its size.
-bool worth_it(const FileRef& base, const FileRef& file) {
-  return base.size + file.size <= proto::kMaxPackSpan && base.size <= 16 * file.size + kGroupSize;
+bool worth_it(const FileRef& base, const FileRef& file, const PieceSizes& sizes) {
+  return base.size + file.size <= sizes.whole && base.size <= 16 * file.size + kGroupSize;
 }
 
 struct Group {
@@ -82,7 +83,7 @@ class GroupMaker {
         continue;
       GroupTarget item;
       item.target = number;
-      if (target.base && worth_it(*target.base, target.file)) {
+      if (target.base && worth_it(*target.base, target.file, input_.sizes)) {
         const auto base = input_.read_base(*target.base);
         if (base && base->size() == target.base->size && proto::sha256(*base) == target.base->hash) {
           item.base = GroupTarget::Base::SamePath;
@@ -135,14 +136,15 @@ std::unordered_map<std::size_t, Bytes> find_copies(const PackInput& input,
 }
 
 // Small contents together, with what they were; large ones alone.
-std::vector<Group> groups_of(const PackTargets& targets,
+std::vector<Group> groups_of(const PackTargets& targets, const PieceSizes& sizes,
                              const std::unordered_map<std::size_t, Bytes>& copies) {
   std::vector<Group> groups;
   Group open;
   for (std::size_t i = 0; i < targets.all().size(); ++i) {
     if (copies.contains(i)) continue;
     const PackTarget& target = targets.all()[i];
-    const bool based = target.base && worth_it(*target.base, target.file);
+    if (wants_pieces(target, sizes)) continue;
+    const bool based = target.base && worth_it(*target.base, target.file, sizes);
     if (!based && target.file.size > kMaxPlainTry) continue;
     const std::uint64_t span = target.file.size + (based ? target.base->size : 0);
     if (span > kGroupSize || (!based && target.file.size > kMaxPlain)) {
@@ -157,6 +159,28 @@ std::vector<Group> groups_of(const PackTargets& targets,
   return groups;
 }
 
+void add_large(const PackInput& input, const PackTargets& targets,
+               const std::unordered_map<std::size_t, Bytes>& copies, proto::PackIndex& index,
+               const std::function<void(ByteView stored)>& sink) {
+  if (!input.open_base || !input.open_target) return;
+  for (std::size_t i = 0; i < targets.all().size(); ++i) {
+    const PackTarget& target = targets.all()[i];
+    if (copies.contains(i) || !wants_pieces(target, input.sizes)) continue;
+    const base::Fd base = input.open_base(*target.base), file = input.open_target(target.file);
+    if (!base || !file) continue;
+    const auto made =
+        make_pieces(file.get(), target.file, base.get(), *target.base, input.sizes, input.threads);
+    if (!made) continue;
+    proto::PackLarge& large = index.large.emplace_back();
+    large.target = {i, GroupTarget::Base::SamePath, {}};
+    for (const MadePiece& piece : *made) {
+      large.pieces.push_back(
+          {piece.stored.size(), piece.size, piece.base_offset, piece.base_size});
+      sink(piece.stored);
+    }
+  }
+}
+
 }  // namespace
 
 void add_contents(const PackInput& input, const PackTargets& targets, proto::PackIndex& index,
@@ -166,7 +190,7 @@ void add_contents(const PackInput& input, const PackTargets& targets, proto::Pac
   for (const auto& [target, from] : copies) index.copies.push_back({target, from});
   std::ranges::sort(index.copies, {}, &proto::PackCopy::target);
 
-  const std::vector<Group> groups = groups_of(targets, copies);
+  const std::vector<Group> groups = groups_of(targets, input.sizes, copies);
   const auto take = [&](std::vector<Made> made) {
     for (Made& one : made) {
       index.groups.push_back({one.stored.size(), std::move(one.targets)});
@@ -189,6 +213,7 @@ void add_contents(const PackInput& input, const PackTargets& targets, proto::Pac
         return maker->make(*group);
       });
   }
+  add_large(input, targets, copies, index, sink);
 }
 
 }  // namespace mirrorbus::tree

@@ -256,50 +256,92 @@ proto::Decoded<Hash> PackReader::put_together(const TreeView& base, const NodeSi
   return *root;
 }
 
+namespace {
+
+std::optional<FileRef> file_at(const TreeView& base, const Bytes& path) {
+  const TreeView::Directory* dir = base.directory(proto::parent_path(path));
+  if (!dir) return std::nullopt;
+  const auto entry = find_entry(dir->node, proto::last_name(path));
+  if (!entry || entry->type != EntryType::File) return std::nullopt;
+  return FileRef{path, entry->content, entry->size};
+}
+
+}  // namespace
+
+proto::Decoded<PackReader::Item> PackReader::resolve_item(const TreeView& base,
+                                                          const proto::GroupTarget& target) const {
+  using Base = proto::GroupTarget::Base;
+  Item item{target.target, std::nullopt};
+  if (target.base == Base::SamePath)
+    item.base = targets_.all()[target.target].base;
+  else if (target.base == Base::Elsewhere)
+    item.base = file_at(base, target.from);
+  if (target.base != Base::None && !item.base) return refuse(Reject::MissingBase);
+  return item;
+}
+
 // Finds the base's files the index names by path.
 proto::Decoded<void> PackReader::resolve(const TreeView& base) {
   const auto& targets = targets_.all();
   if (targets.size() != index_.targets) return refuse(Reject::BadCount);
-  const auto file_at = [&](const Bytes& path) -> std::optional<FileRef> {
-    const TreeView::Directory* dir = base.directory(proto::parent_path(path));
-    if (!dir) return std::nullopt;
-    const auto entry = find_entry(dir->node, proto::last_name(path));
-    if (!entry || entry->type != EntryType::File) return std::nullopt;
-    return FileRef{path, entry->content, entry->size};
-  };
   offered_.assign(targets.size(), false);
   for (const proto::PackCopy& copy : index_.copies) {
-    const auto from = file_at(copy.from);
+    const auto from = file_at(base, copy.from);
     if (!from) return refuse(Reject::MissingBase);
     if (from->hash != targets[copy.target].file.hash) return refuse(Reject::BadHash);
     copies_.push_back({copy.target, *from});
     offered_[copy.target] = true;
   }
-  std::uint64_t at = frames_at_ + index_.frames_size();
-  for (const proto::ContentGroup& group : index_.groups) at -= group.stored;
+  std::uint64_t at = frames_at_ + index_.tables_stored;
+  for (const proto::NodeFrame& frame : index_.node_frames) at += frame.stored;
   for (const proto::ContentGroup& group : index_.groups) {
     std::uint64_t span = 0;
     auto& items = groups_.emplace_back();
     for (const proto::GroupTarget& t : group.targets) {
-      Item item{t.target, std::nullopt};
-      if (t.base == proto::GroupTarget::Base::SamePath)
-        item.base = targets[t.target].base;
-      else if (t.base == proto::GroupTarget::Base::Elsewhere)
-        item.base = file_at(t.from);
-      if (t.base != proto::GroupTarget::Base::None && !item.base)
-        return refuse(Reject::MissingBase);
+      auto item = resolve_item(base, t);
+      if (!item) return refuse(item.error());
       for (const std::uint64_t size :
-           {targets[t.target].file.size, item.base ? item.base->size : 0}) {
+           {targets[t.target].file.size, item->base ? item->base->size : 0}) {
         if (size > proto::kMaxPackSpan - span) return refuse(Reject::TooLarge);
         span += size;
       }
       offered_[t.target] = true;
-      items.push_back(std::move(item));
+      items.push_back(std::move(*item));
     }
     group_at_.push_back(at);
     at += group.stored;
   }
+  return resolve_large(base, at);
+}
+
+// The first piece lies at `at`.
+proto::Decoded<void> PackReader::resolve_large(const TreeView& base, std::uint64_t at) {
+  for (const proto::PackLarge& large : index_.large) {
+    auto item = resolve_item(base, large.target);
+    if (!item) return refuse(item.error());
+    std::uint64_t left = targets_.all()[large.target.target].file.size;
+    auto& places = piece_at_.emplace_back();
+    for (const proto::PackPiece& piece : large.pieces) {
+      if (piece.size > left) return refuse(Reject::SizeLie);
+      left -= piece.size;
+      const std::uint64_t base_size = item->base->size;
+      if (piece.base_offset > base_size || piece.base_size > base_size - piece.base_offset)
+        return refuse(Reject::MissingBase);
+      places.push_back(at);
+      at += piece.stored;
+    }
+    if (left > 0) return refuse(Reject::SizeLie);
+    offered_[large.target.target] = true;
+    large_.push_back(std::move(*item));
+  }
   return {};
+}
+
+proto::Decoded<Bytes> PackReader::read_piece(std::size_t large, std::size_t piece,
+                                             PatchDecoder& decoder, ByteView base) const {
+  const proto::PackPiece& which = index_.large.at(large).pieces.at(piece);
+  if (base.size() != which.base_size) return refuse(Reject::MissingBase);
+  return decoder.decode(bytes_.read(piece_at_.at(large).at(piece), which.stored), base, which.size);
 }
 
 proto::Decoded<PackReader::Tables> PackReader::read_nodes(const TreeView& base,
@@ -313,6 +355,8 @@ proto::Decoded<PackReader::Tables> PackReader::read_nodes(const TreeView& base,
   copies_.clear();
   groups_.clear();
   group_at_.clear();
+  large_.clear();
+  piece_at_.clear();
   frame_at_.clear();
   frames_.clear();
   if (const auto frames = read_frames(base); !frames) return refuse(frames.error());

@@ -69,6 +69,15 @@ class PackReader {
     std::optional<FileRef> base;
   };
   const std::vector<std::vector<Item>>& groups() const { return groups_; }
+  // Files in pieces.
+  const std::vector<Item>& large() const { return large_; }
+  const std::vector<proto::PackPiece>& pieces(std::size_t large) const {
+    return index_.large[large].pieces;
+  }
+  // The next bytes of a large file. `base`: the piece's range of it. What comes of all of them has to
+  // be hashed by whoever puts it together. Several threads, each with a decoder of its own.
+  proto::Decoded<proto::Bytes> read_piece(std::size_t large, std::size_t piece,
+                                          PatchDecoder& decoder, proto::ByteView base) const;
   // The pack has this content, as a copy or in a group.
   bool offers(const proto::Hash& content) const;
 
@@ -93,6 +102,8 @@ class PackReader {
   proto::Decoded<void> read_frames(const TreeView& base);
   proto::Decoded<proto::Hash> put_together(const TreeView& base, const NodeSink& sink);
   proto::Decoded<void> resolve(const TreeView& base);
+  proto::Decoded<void> resolve_large(const TreeView& base, std::uint64_t at);
+  proto::Decoded<Item> resolve_item(const TreeView& base, const proto::GroupTarget& target) const;
 
   PackBytes bytes_;
   proto::PackIndex index_;
@@ -105,6 +116,8 @@ class PackReader {
   std::vector<Copy> copies_;
   std::vector<std::vector<Item>> groups_;
   std::vector<std::uint64_t> group_at_;
+  std::vector<Item> large_;
+  std::vector<std::vector<std::uint64_t>> piece_at_;  // by large file
   std::vector<bool> offered_;  // per target
 };
 

@@ -1,6 +1,5 @@
 #include "services/tree/pack_writer.hpp"
 
-#include "bus/base/fd.hpp"
 #include "proto/sha256.hpp"
 #include "services/tree/pack_contents.hpp"
 #include "services/tree/pack_nodes.hpp"
@@ -150,6 +149,7 @@ proto::PackRef write_pack(const PackInput& input, const std::string& folder, Pac
     stats->copied = index.copies.size();
     stats->left_out = index.targets - index.copies.size();
     for (const auto& group : index.groups) stats->left_out -= group.targets.size();
+    stats->left_out -= index.large.size();
   }
   return ref;
 }

@@ -4,8 +4,10 @@
 // throw; a content that cannot be had, or is not what it was, is left out and costs bytes only.
 #pragma once
 
+#include "bus/base/fd.hpp"
 #include "proto/pack.hpp"
 #include "services/tree/index.hpp"
+#include "services/tree/pack_pieces.hpp"
 #include "services/tree/pack_targets.hpp"
 
 #include <functional>
@@ -23,10 +25,14 @@ struct PackInput {
   // they are used. Called from several threads.
   std::function<std::optional<Bytes>(const FileRef&)> read_base;
   std::function<std::optional<Bytes>(const FileRef&)> read_target;
+  // The same files, opened, for those that are too large to be taken whole; nothing if not held.
+  // Empty: such files are left out.
+  std::function<base::Fd(const FileRef&)> open_base, open_target;
   // Whether the base tree may have a file with this content: each that it may have costs a share of
   // one pass over the tree. Empty: always.
   std::function<bool(const Hash&)> maybe_in_base;
 
+  PieceSizes sizes;
   unsigned threads = 2;
 };
 

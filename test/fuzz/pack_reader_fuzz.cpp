@@ -2,7 +2,8 @@
 // parts, decompressed. They are compressed here, and what hashes would catch is put right, so that
 // what lies behind each check has its turn:
 //
-//   flags, index (u16 size, bytes), node frames (u8 count, each u16 size, bytes), groups (the same)
+//   flags, index (u16 size, bytes), node frames (u8 count, each u16 size, bytes), groups (the same),
+//   pieces (each u16 size, bytes)
 //
 // Whatever the reader hands on must be a tree: names and paths that lead nowhere else, nodes that
 // decode, contents with their hashes.
@@ -104,6 +105,14 @@ std::optional<Pack> assemble(fuzz::Choices& in, const BaseTree& base) {
     pack.index.groups[i].stored = stored.size();
     pack.frames += stored;
   }
+  for (proto::PackLarge& large : pack.index.large)
+    for (proto::PackPiece& piece : large.pieces) {
+      const Bytes raw(in.long_bytes());
+      const Bytes stored = encoder.encode(raw, {}, 1);
+      piece.stored = stored.size();
+      if (flags & 4) piece.size = raw.size();
+      pack.frames += stored;
+    }
   return pack;
 }
 
@@ -134,6 +143,20 @@ void read(const Pack& pack, const BaseTree& base, Hash& root_id) {
     (void)reader->read_group(i, from_base, [](const tree::PackTarget& target, ByteView content) {
       fuzz::require(proto::sha256(content) == target.file.hash, "a content has its hash");
     });
+  tree::PatchDecoder decoder;
+  for (std::size_t i = 0; i < reader->large().size(); ++i) {
+    const tree::FileRef& file = *reader->large()[i].base;
+    const auto whole = from_base(file);
+    if (!whole) continue;
+    const auto& pieces = reader->pieces(i);
+    for (std::size_t j = 0; j < pieces.size(); ++j) {
+      fuzz::require(pieces[j].base_offset + pieces[j].base_size <= file.size,
+                    "a range lies within its base");
+      const auto made = reader->read_piece(
+          i, j, decoder, whole->substr(pieces[j].base_offset, pieces[j].base_size));
+      fuzz::require(!made || made->size() == pieces[j].size, "a piece has its size");
+    }
+  }
 }
 
 }  // namespace

@@ -32,6 +32,8 @@ PackIndex index() {
   i.copies = {{2, "x"}, {3, "old/\xff"}};
   i.groups = {{1000, {{0, GroupTarget::Base::SamePath, ""}, {9, GroupTarget::Base::None, ""}}},
               {500, {{4, GroupTarget::Base::Elsewhere, "old/y"}}}};
+  i.large = {{{5, GroupTarget::Base::SamePath, ""}, {{70, 5'000'000, 0, 9'000'000}, {80, 1, 7, 0}}},
+             {{7, GroupTarget::Base::Elsewhere, "old/z"}, {{90, 100, 4'000'000'000, 200}}}};
   return i;
 }
 
@@ -67,7 +69,7 @@ TEST_CASE("a pack index survives", "[pack]") {
   const auto back = decode_pack_index(bytes);
   REQUIRE(back);
   CHECK(*back == index());
-  CHECK(back->frames_size() == 30 + 100 + 50 + 9 + 1000 + 500);
+  CHECK(back->frames_size() == 30 + 100 + 50 + 9 + 1000 + 500 + 70 + 80 + 90);
   PackIndex extended = index();
   extended.extensions = pack(Map{{"k", 1}});
   CHECK(decode_pack_index(encode_pack_index(extended)) == extended);
@@ -99,6 +101,15 @@ TEST_CASE("bad pack indexes are refused by name", "[pack]") {
   CHECK(why([](PackIndex& i) { i.groups[0].stored = kMaxPackSpan + 1; }) == "too_large");
   CHECK(why([](PackIndex& i) { i.groups[0].targets[0].base = GroupTarget::Base{3}; }) ==
         "bad_field");
+  CHECK(why([](PackIndex& i) { i.large[1].target.target = 9; }) == "bad_index");  // twice
+  CHECK(why([](PackIndex& i) { i.large[0].target.base = GroupTarget::Base::None; }) ==
+        "bad_field");
+  CHECK(why([](PackIndex& i) { i.large[0].pieces.clear(); }) == "bad_count");
+  CHECK(why([](PackIndex& i) { i.large[0].pieces[0].stored = 0; }) == "bad_count");
+  CHECK(why([](PackIndex& i) { i.large[0].pieces[0].size = 0; }) == "bad_count");
+  CHECK(why([](PackIndex& i) { i.large[0].pieces[0].size = kMaxPackSpan + 1; }) == "too_large");
+  CHECK(why([](PackIndex& i) { i.large[0].pieces[0].base_size = kMaxPackSpan; }) == "too_large");
+  CHECK(why([](PackIndex& i) { i.large[0].pieces[0].base_offset = UINT64_MAX; }) == "too_large");
   CHECK(why([](PackIndex& i) { i.extensions = "\x80"; }) == "not_canonical");
   CHECK(why([](PackIndex& i) { i.extensions = "\x01"; }) == "wrong_type");
 

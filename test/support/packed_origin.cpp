@@ -4,10 +4,13 @@
 #include "proto/tree_path.hpp"
 #include "proto/xattr_set.hpp"
 #include "services/tree/index_xattrs.hpp"
+#include "services/tree/spool.hpp"
 
 #include <filesystem>
 #include <fstream>
 #include <set>
+
+#include <sys/mman.h>
 
 namespace mirrorbus::test {
 
@@ -60,6 +63,12 @@ tree::TargetVersion PackedOrigin::publish(const TreeSnapshot& snapshot) {
     std::ifstream in(found->second, std::ios::binary);
     return Bytes(std::istreambuf_iterator<char>(in), {});
   };
+  const auto open = [&](const tree::FileRef& file) {
+    const auto bytes = read(file);
+    base::Fd fd(bytes ? ::memfd_create("content", MFD_CLOEXEC) : -1);
+    if (fd) tree::write_all_at(fd.get(), *bytes, 0, "a content");
+    return fd;
+  };
   tree::TargetVersion version = snapshot.version();
   const Bytes links = snapshot.blobs.at(snapshot.root.links);
   const Bytes owners = snapshot.blobs.at(snapshot.root.owners);
@@ -69,7 +78,10 @@ tree::TargetVersion PackedOrigin::publish(const TreeSnapshot& snapshot) {
                                           .owners = owners,
                                           .read_base = read,
                                           .read_target = read,
-                                          .maybe_in_base = {}},
+                                          .open_base = open,
+                                          .open_target = open,
+                                          .maybe_in_base = {},
+                                          .sizes = sizes},
                                          folder_, &stats);
   tree::StoredVersion stored;
   stored.record = snapshot.record;

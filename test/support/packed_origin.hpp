@@ -19,6 +19,8 @@ class PackedOrigin {
   // The packs, by hash, for a source.
   std::string pack_path(const proto::Hash& pack) const { return folder_ + "/" + to_hex(pack); }
   tree::PackStats stats;
+  // Small, so that pieces are made of the files that tests have.
+  tree::PieceSizes sizes{.whole = 8000, .piece = 3000, .margin = 1000, .landmark_bits = 6};
 
  private:
   std::string folder_;

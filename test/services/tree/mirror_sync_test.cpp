@@ -459,6 +459,7 @@ TEST_CASE("a folded chain of packs fetches contents of the last version only", "
   INFO(describe(result));
   CHECK(result.state == State::Committed);
   CHECK(result.version == 5);
+  CHECK(m.source.complaints == std::vector<std::string>());
   CHECK(m.source.objects_sent == objects);
   CHECK(m.source.packs_sent == 5);
   CHECK(m.differences() == "");
