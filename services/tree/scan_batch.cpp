@@ -3,9 +3,7 @@
 #include "services/tree/scan_run.hpp"
 
 #include <algorithm>
-#include <atomic>
-#include <exception>
-#include <thread>
+#include <utility>
 
 namespace mirrorbus::tree {
 
@@ -23,35 +21,47 @@ bool within(const timespec& t, const timespec& first, const timespec& last) {
 
 }  // namespace
 
-void Scanner::Run::hash_jobs() {
-  // Large files first, so that one thread does not end up alone with one.
-  std::vector<Job*> order;
-  for (Job& job : jobs_) order.push_back(&job);
-  std::ranges::stable_partition(order, [](const Job* j) { return j->size > 4 * 1024 * 1024; });
-
-  std::atomic<std::size_t> next = 0;
-  std::exception_ptr failure;
-  std::atomic<bool> failed = false;
-  const auto work = [&](unsigned worker) {
-    try {
-      for (std::size_t i; !failed && (i = next++) < order.size();) {
-        control_.check();
-        Job& job = *order[i];
-        const auto& [dir, at] = job.names.front();
-        job.result = s_.store_.hold(dir->dir.get(), dir->entries[at].name, worker, job.before);
-      }
-    } catch (...) {
-      if (!failed.exchange(true)) failure = std::current_exception();
+// Takes jobs until there are none.
+void Scanner::Run::hash(unsigned worker) {
+  Hashing& h = *hashing_;
+  try {
+    for (std::size_t i; !h.failed && (i = h.next++) < h.order.size();) {
+      control_.check();
+      Job& job = *h.order[i];
+      const auto& [dir, at] = job.names.front();
+      job.result = s_.store_.hold(dir->dir.get(), dir->entries[at].name, worker, job.before);
     }
-  };
-  const unsigned threads =
-      order.size() < 8 ? 1 : std::clamp(s_.settings_.threads, 1u, ContentStore::kWorkers);
-  {
-    std::vector<std::jthread> helpers;
-    for (unsigned i = 1; i < threads; ++i) helpers.emplace_back(work, i);
-    work(0);
+  } catch (...) {
+    if (!h.failed.exchange(true)) h.failure = std::current_exception();
   }
-  if (failure) std::rethrow_exception(failure);
+}
+
+// What was gathered is hashed by helpers while more is gathered.
+void Scanner::Run::start_hashing() {
+  hashing_ = std::make_unique<Hashing>();
+  Hashing& h = *hashing_;
+  h.batch = std::exchange(batch_, {});
+  for (Job& job : h.batch.jobs) h.order.push_back(&job);
+  // Large files first, so that one thread does not end up alone with one.
+  std::ranges::stable_partition(h.order, [](const Job* j) { return j->size > 4 * 1024 * 1024; });
+  if (h.order.empty()) return;
+  h.start = fs_now();
+  const unsigned threads = std::clamp(s_.settings_.threads, 1u, ContentStore::kWorkers);
+  for (unsigned i = 1; i < threads && h.order.size() >= 8; ++i)
+    h.helpers.emplace_back([this, i] { hash(i); });
+}
+
+void Scanner::Run::finish_hashing() {
+  if (!hashing_) return;
+  hash(0);
+  hashing_->helpers.clear();
+  if (hashing_->failure) std::rethrow_exception(hashing_->failure);
+  if (!hashing_->order.empty()) {
+    const timespec end = fs_now();
+    for (Job& job : hashing_->batch.jobs) take_result(job, hashing_->start, end);
+  }
+  for (Work& work : hashing_->batch.works) finish(work);
+  hashing_.reset();
 }
 
 void Scanner::Run::take_result(Job& job, const timespec& start, const timespec& end) {
@@ -104,17 +114,10 @@ void Scanner::Run::take_failure(const HoldResult& result, Work& work, std::size_
 }
 
 void Scanner::Run::settle_batch() {
-  if (!jobs_.empty()) {
-    const timespec start = fs_now();
-    hash_jobs();
-    const timespec end = fs_now();
-    for (Job& job : jobs_) take_result(job, start, end);
-  }
-  for (Work& work : batch_) finish(work);
-  jobs_.clear();
-  linked_jobs_.clear();
-  job_bytes_ = 0;
-  batch_.clear();
+  finish_hashing();
+  start_hashing();
+  // A run over some directories looks at what it has written down before.
+  if (!full_) finish_hashing();
 }
 
 void Scanner::Run::note_links(const Work& work, std::size_t at) {

@@ -194,6 +194,7 @@ void Scanner::Run::walk(std::vector<Target> targets) {
     control_.check();
   }
   settle_batch();
+  finish_hashing();
 }
 
 bool Scanner::Run::wanted(const Bytes& directory, ByteView name) {
@@ -346,7 +347,7 @@ void Scanner::Run::compare(const Target& target, Fd dir, std::optional<Directory
     if (const auto it = removed_.find({st.st_dev, st.st_ino}); it != removed_.end())
       was = index_.directory(it->second);
   }
-  Work& work = batch_.emplace_back();
+  Work& work = batch_.works.emplace_back();
   work.path = target.path;
   work.dir = std::move(dir);
   work.old = std::move(old);
@@ -370,7 +371,8 @@ void Scanner::Run::compare(const Target& target, Fd dir, std::optional<Directory
   for (; known.more; known.next())
     if (own) was_removed(proto::join_path(target.path, known.entry.name), known.entry, known.stat());
   std::reverse(stack_.begin() + static_cast<std::ptrdiff_t>(children), stack_.end());
-  if (jobs_.size() >= 512 || batch_.size() >= 128 || job_bytes_ >= 256 * 1024 * 1024)
+  if (batch_.jobs.size() >= 512 || batch_.works.size() >= 128 ||
+      batch_.bytes >= 256 * 1024 * 1024)
     settle_batch();
 }
 
@@ -423,18 +425,18 @@ void Scanner::Run::add_entry(Work& work, const Item& item, const Known* known) {
 void Scanner::Run::add_file(Work& work, std::size_t at, const Item& item, const Known* known) {
   const Inode inode{item.st.st_dev, item.st.st_ino};
   if (item.st.st_nlink > 1) {
-    if (const auto it = linked_jobs_.find(inode); it != linked_jobs_.end()) {
+    if (const auto it = batch_.linked.find(inode); it != batch_.linked.end()) {
       it->second->names.emplace_back(&work, at);
       return;
     }
   }
-  Job& job = jobs_.emplace_back();
+  Job& job = batch_.jobs.emplace_back();
   job.names.emplace_back(&work, at);
   job.size = static_cast<std::uint64_t>(item.st.st_size);
-  job_bytes_ += job.size;
+  batch_.bytes += job.size;
   if (known && known->entry.type == EntryType::File)
     job.before = {known->entry.content, known->stat().dev, known->stat().ino};
-  if (item.st.st_nlink > 1) linked_jobs_[inode] = &job;
+  if (item.st.st_nlink > 1) batch_.linked[inode] = &job;
 }
 
 void Scanner::Run::staged() {

@@ -5,9 +5,13 @@
 #include "services/tree/hard_links.hpp"
 #include "services/tree/scan.hpp"
 
+#include <atomic>
 #include <deque>
+#include <exception>
 #include <map>
+#include <memory>
 #include <set>
+#include <thread>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
@@ -86,7 +90,9 @@ class Scanner::Run {
   bool read_xattrs_of(int dir, const Bytes& name, const Bytes& path, proto::Entry& entry);
   void was_removed(const Bytes& path, const proto::Entry& entry, const EntryStat& stat);
 
-  void hash_jobs();
+  void hash(unsigned worker);
+  void start_hashing();
+  void finish_hashing();
   void take_result(Job& job, const timespec& start, const timespec& end);
   void take_failure(const HoldResult& result, Work& work, std::size_t at);
   void settle_batch();
@@ -124,10 +130,25 @@ class Scanner::Run {
   std::vector<Target> fresh_;  // directories the index does not know yet: after all others
   std::map<Inode, Bytes> removed_;
   std::vector<Bytes> gone_;  // directories that the ones above them no longer have
-  std::deque<Work> batch_;
-  std::deque<Job> jobs_;
-  std::map<Inode, Job*> linked_jobs_;
-  std::uint64_t job_bytes_ = 0;
+  // What is being gathered, and what is being hashed meanwhile.
+  struct Batch {
+    std::deque<Work> works;
+    std::deque<Job> jobs;
+    std::map<Inode, Job*> linked;
+    std::uint64_t bytes = 0;
+  };
+  struct Hashing {
+    Batch batch;
+    std::vector<Job*> order;
+    timespec start{};
+    std::atomic<std::size_t> next = 0;
+    std::atomic<bool> failed = false;
+    std::exception_ptr failure;
+    std::vector<std::jthread> helpers;  // the last member: the others outlive it
+    ~Hashing() { failed = true; }
+  };
+  Batch batch_;
+  std::unique_ptr<Hashing> hashing_;
   bool any_links_ = false;
   const bool xattrs_;      // are part of the tree
   bool reread_ = false;    // all of them: others were when it was last looked at

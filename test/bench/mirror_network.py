@@ -73,6 +73,7 @@ class Daemon:
         self.publish, self.serve, self.content = free_ports(3)
         self.path = path
         self.role = role
+        self.how = "manual"  # or "auto"
         self.process = None
 
     def write(self, everyone):
@@ -102,7 +103,7 @@ keys = ["{self.network.fingerprint}"]
 name = "bench"
 path = "{self.path}"
 role = "{self.role}"
-publish = "manual"
+publish = "{self.how}"
 max_delete = 100000000
 {self.more}""")
 

@@ -14,6 +14,7 @@
   B8  a directory of 10,000 files gets another name
   B9  chmod -R
   B10 --entries entries, first sync (B1's)
+  LAT 100 files change, --rounds times: from the end of the quiet period until a mirror has them all
 
 Each with so many mirrors, and as many rsync clients at once. Times of a change: `publish` is scan, pack and
 event; `visible` is from the event until the last mirror has committed. Bytes are those of the loopback
@@ -148,9 +149,10 @@ class Image(Tree):
 
 class Small(Tree):
     name, what, first_sync = "B6", "100,000 files of 200 bytes, first sync", True
+    count = 100_000
 
     def make(self, path):
-        for i in range(100_000):
+        for i in range(self.count):
             if i % 500 == 0:
                 os.makedirs(f"{path}/d{i // 500:03}")
             write(f"{path}/d{i // 500:03}/f{i}", self.random.randbytes(50) * 4)
@@ -298,6 +300,44 @@ def idle(network, origin, mirrors, server, targets):
         f"`publish` of nothing {looked:.2f} s").print()
 
 
+def latency(options):
+    """From the last write plus `settle` until the last of the files is at the mirror."""
+    settle = 0.2
+    network = Network(options.build, options.work)
+    try:
+        origin = network.daemon("origin", "origin", "a", f'settle = "{int(settle * 1000)}ms"\n')
+        mirror = network.daemon("m0", "mirror", "m0")
+        origin.how = "auto"
+        for daemon in network.daemons:
+            daemon.write([origin])
+        source = random.Random(SEED)
+        Small.count = 20_000
+        Small(options).make(origin.path)
+        os.sync()
+        for daemon in network.daemons:
+            daemon.start()
+        mirror.until_it_answers().ask("wait", "bench", "--version", "1")
+        found = []
+        for turn in range(options.rounds):
+            for number in source.sample(range(Small.count), 100):
+                name = f"{origin.path}/d{number // 500:03}/f{number}"
+                write(name + ".new", b"turn %d of %d" % (turn, number))
+                os.replace(name + ".new", name)
+            done = time.monotonic()
+            last = name.replace(origin.path, mirror.path)
+            wanted = b"turn %d of %d" % (turn, number)
+            while open(last, "rb").read() != wanted:
+                time.sleep(0.002)
+            mirror.ask("wait", "bench", "--version", str(turn + 2))
+            found.append(time.monotonic() - done - settle)
+        found.sort()
+        print(f"LAT: {options.rounds} changes of 100 files in {Small.count}: p50 {found[len(found) // 2]:.3f} s, "
+              f"p99 {found[int(len(found) * 0.99)]:.3f} s, worst {found[-1]:.3f} s after a quiet period of {settle} s")
+        check(origin, [mirror])
+    finally:
+        network.close()
+
+
 def main():
     parser = argparse.ArgumentParser(description="Workloads of mirror networks, rsync beside each.")
     parser.add_argument("--build", required=True)
@@ -308,10 +348,16 @@ def main():
     parser.add_argument("--second")
     parser.add_argument("--packages")
     parser.add_argument("--work", default="/var/tmp")
+    parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--peers", action="store_true")
     options = parser.parse_args()
     alone_on_the_network()
     wanted = options.only.split(",") if options.only else []
+    if "LAT" in wanted:
+        latency(options)
+        wanted.remove("LAT")
+        if not wanted:
+            return
     print("| workload | what | publish (of rsync's time) | visible | rsync | ratio | bytes | rsync's bytes | ratio | "
           "origin's CPU | rsync server's CPU | peak memory | |\n" + "|---" * 13 + "|")
     for kind in [Archive, Kernel, Packages, Image, Small, Large, Renamed, Modes]:
