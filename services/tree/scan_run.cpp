@@ -297,6 +297,7 @@ void Scanner::Run::look(const Target& target) {
     failed_.emplace_back(target.path, kind);
     return;
   }
+  if (!full_ && unmounted(target.path, st)) return;  // the directory above it says so
   if (!full_) looked_at_.emplace(target.path, st);
 
   auto old = index_.latest(target.path);
@@ -359,6 +360,16 @@ void Scanner::Run::compare(const Target& target, Fd dir, std::optional<Directory
       if (own) was_removed(proto::join_path(target.path, known.entry.name), known.entry, known.stat());
     const bool found = known.more && known.entry.name == item.name;
     const bool was_directory = found && known.entry.type == EntryType::Directory;
+    if (was_directory && own && unmounted(item.st, known.stat().dev)) {
+      problem(Kind::OtherMount, proto::join_path(target.path, item.name), 0);
+      ++report_.kept;
+      work.entries.push_back(known.entry);
+      work.stats.push_back(known.stat());
+      work.stats.back().flags |= EntryStat::kUnreadable;
+      work.notes.emplace_back();
+      known.next();
+      continue;
+    }
     if (was_directory && was)  // moved along with the directory it is in, by its inode
       removed_.emplace(Inode{known.stat().dev, known.stat().ino},
                        proto::join_path(was->path, item.name));
@@ -374,6 +385,22 @@ void Scanner::Run::compare(const Target& target, Fd dir, std::optional<Directory
   if (batch_.jobs.size() >= 512 || batch_.works.size() >= 128 ||
       batch_.bytes >= 256 * 1024 * 1024)
     settle_batch();
+}
+
+// Another filesystem was mounted on this directory, and is not any more: what it holds now says nothing
+// of what it held. It is gone when the directory itself is.
+bool Scanner::Run::unmounted(const struct stat& now, std::uint64_t known_device) const {
+  return !old_device_ && now.st_dev == root_stat_.st_dev && known_device != root_stat_.st_dev;
+}
+
+bool Scanner::Run::unmounted(const Bytes& path, const struct stat& now) const {
+  if (s_.settings_.one_file_system || path.empty() || now.st_dev != root_stat_.st_dev) return false;
+  const auto above = index_.latest(proto::parent_path(path));
+  if (!above) return false;
+  for (Known known(&*above); known.more; known.next())
+    if (known.entry.name == proto::last_name(path))
+      return known.entry.type == EntryType::Directory && unmounted(now, known.stat().dev);
+  return false;
 }
 
 void Scanner::Run::add_entry(Work& work, const Item& item, const Known* known) {

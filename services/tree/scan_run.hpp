@@ -83,6 +83,8 @@ class Scanner::Run {
   bool as_it_was(const Item& item, const proto::Entry& entry, const EntryStat& stat) const;
   bool all_as_it_was(const Target& target, const DirectoryRow& row);
   void compare(const Target& target, base::Fd dir, std::optional<DirectoryRow> old);
+  bool unmounted(const struct stat& now, std::uint64_t known_device) const;
+  bool unmounted(const Bytes& path, const struct stat& now) const;
   void add_entry(Work& work, const Item& item, const Known* known);
   void add_file(Work& work, std::size_t at, const Item& item, const Known* known);
   void enter(const Target& parent, const Item& item, const Known* known);

@@ -13,6 +13,7 @@
 #include <catch2/catch.hpp>
 
 #include <fcntl.h>
+#include <sys/mount.h>
 
 using namespace mirrorbus;
 using namespace mirrorbus::tree;
@@ -386,6 +387,51 @@ TEST_CASE("what cannot be read is not deleted", "[scan]") {
     need(top.entry == DiskTree(g.root).root, "equal in the end");
   });
   CHECK(said == "");
+}
+
+TEST_CASE("what lay in a filesystem that is no longer mounted is not deleted", "[scan]") {
+  Fixture f;
+  f.settings.one_file_system = false;
+  f.write("beside", "x");
+  std::filesystem::create_directories(f.at("nested"));
+  const std::string at = f.at("nested");
+  const auto mount = [&] { return ::mount("none", at.c_str(), "tmpfs", 0, nullptr) == 0; };
+  if (::geteuid() != 0 || !mount()) {
+    WARN("not tested: mounting is not permitted here");
+    return;
+  }
+  f.write("nested/deep/file", "on the other filesystem");
+  CHECK(f.all().problem_count == 0);
+  f.check_equal();
+  f.commit();
+  const auto entry_of = [&](const Bytes& path) {
+    const auto row = f.index->latest(proto::parent_path(path));
+    const auto node = row ? proto::decode_node(row->node) : proto::Node();
+    const auto* entry = node->find(proto::last_name(path));
+    return entry ? std::optional(*entry) : std::nullopt;
+  };
+  const auto nested = entry_of("nested"), file = entry_of("nested/deep/file");
+  REQUIRE(file);
+
+  REQUIRE(::umount2(at.c_str(), MNT_DETACH) == 0);
+  for (int looks = 0; looks < 2; ++looks) {
+    const ScanReport report = looks == 0 ? f.all() : f.some({"", "nested"});
+    CHECK(report.kept == 1);
+    REQUIRE(report.problem_count == 1);
+    CHECK(report.problems[0].kind == ScanProblem::Kind::OtherMount);
+    CHECK(report.problems[0].path == "nested");
+    CHECK(entry_of("nested/deep/file") == file);
+    CHECK(entry_of("nested")->content == nested->content);
+  }
+  REQUIRE(mount());
+  f.write("nested/deep/file", "on another one");
+  CHECK(f.all().problem_count == 0);
+  f.check_equal();
+  REQUIRE(::umount2(at.c_str(), MNT_DETACH) == 0);
+  // Then it is meant.
+  std::filesystem::remove(at);
+  CHECK(f.all().problem_count == 0);
+  f.check_equal();
 }
 
 TEST_CASE("names being written are left out until they settle", "[scan]") {
