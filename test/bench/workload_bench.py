@@ -128,15 +128,20 @@ class Packages(Tree):
 
 
 class Image(Tree):
-    name, what = "B5", "image of 256 MB, 300 pieces anew"
-    size = 256 << 20
+    name = "B5"
+
+    def __init__(self, options):
+        super().__init__(options)
+        self.size = options.image_mb << 20
+        self.what = f"image of {options.image_mb} MB, 300 pieces anew"
 
     def make(self, path):
         os.makedirs(path)
         block = self.random.randbytes(1 << 20)
         with open(f"{path}/disk.img", "wb") as file:
             for i in range(self.size >> 20):
-                file.write(block[i * 911:] + block[:i * 911] if i % 3 else bytes(1 << 20))
+                at = i * 911 % len(block)
+                file.write(block[at:] + block[:at] if i % 3 else bytes(1 << 20))
 
     def change(self, path):
         shutil.copyfile(f"{path}/disk.img", f"{path}/disk.new")
@@ -348,6 +353,7 @@ def main():
     parser.add_argument("--second")
     parser.add_argument("--packages")
     parser.add_argument("--work", default="/var/tmp")
+    parser.add_argument("--image-mb", type=int, default=256, help="size of B5's image")
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--peers", action="store_true")
     options = parser.parse_args()
