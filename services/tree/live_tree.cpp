@@ -249,13 +249,13 @@ void LiveTree::report(const Bytes& path, const Entry* known, const Entry* now, b
                           : LocalEdit::Kind::Removed);
 }
 
-void LiveTree::find_contents(const std::unordered_set<Hash>& wanted, const Found& found) {
+void LiveTree::find_contents(const Wanted& wanted, const Found& found) {
   const auto look = [&](ByteView path, ByteView node, const std::vector<EntryStat>& stats) {
     proto::NodeReader reader(node);
     Entry entry;
     for (std::uint32_t at = 0; reader.next(entry) && at < stats.size(); ++at)
       if (entry.type == EntryType::File && OldDirectory::known(stats[at]) &&
-          wanted.contains(entry.content))
+          wanted(entry.content))
         found(path, at, entry, stats[at]);
   };
   index_.each_directory({}, [&](const DirectoryRow& row) {

@@ -71,7 +71,7 @@ class LiveTree : public OldTree {
                                         const proto::Node* target) override;
   bool uncertain(proto::ByteView path) override;
   std::optional<Hash> listed(proto::ByteView path) override;
-  void find_contents(const std::unordered_set<proto::Hash>& wanted, const Found& found) override;
+  void find_contents(const Wanted& wanted, const Found& found) override;
 
   // The root's extended attributes as they are, named as a node would: see
   // MetadataPolicy::name_xattrs().

@@ -232,7 +232,7 @@ bool PackChain::base_is_live(const FileRef& base) const {
 
 void PackChain::contents(Stager& stager, Staging& staging, const RootDir& root,
                          ContentSource& source) {
-  if (readers_.empty()) return;
+  if (std::ranges::none_of(readers_, &PackReader::has_contents)) return;
   const std::vector<Job> jobs = this->jobs(stager);
   for (std::size_t pack = 0; pack < jobs.size(); ++pack)
     run(pack, jobs[pack], stager, staging, root, source);

@@ -87,7 +87,7 @@ void NodeFrames::add(const DirectoryRow& row, const DirectoryRow* old, const Byt
   ++open_->frame.layout.nodes;
 }
 
-void NodeFrames::make(PackTargets& targets, std::vector<proto::PackMove>& moves) {
+void NodeFrames::make(PackTargets* targets, std::vector<proto::PackMove>& moves) {
   index_.each_pending(Index::Order::Forward, [&](const PendingRow& p) {
     const Bytes& path = p.row.path;
     if (p.removed || (!moves.empty() && proto::within(moves.back().to, path))) return true;
@@ -100,7 +100,8 @@ void NodeFrames::make(PackTargets& targets, std::vector<proto::PackMove>& moves)
     }
     const Bytes bare = without_child_ids(p.row.node);
     if (old && without_child_ids(old->node) == bare) return true;  // only children's ids differ
-    if (!targets.add(path, p.row.node, proto::ChildIds::Present, old ? &old->node : nullptr))
+    if (targets &&
+        !targets->add(path, p.row.node, proto::ChildIds::Present, old ? &old->node : nullptr))
       throw std::runtime_error("the index holds a damaged node: " + path);
     add(p.row, old ? &*old : nullptr, bare);
     return true;

@@ -22,8 +22,8 @@ class NodeFrames {
   using Sink = std::function<void(Frame)>;
   NodeFrames(const Index& index, Sink sink) : index_(index), sink_(std::move(sink)) {}
 
-  // Hands frames on in order, and lists targets and moves on the way.
-  void make(PackTargets& targets, std::vector<proto::PackMove>& moves);
+  // Hands frames on in order, and lists targets (null: nobody wants them) and moves on the way.
+  void make(PackTargets* targets, std::vector<proto::PackMove>& moves);
 
  private:
   // One frame in the making: records of base directories and of new ones.

@@ -152,9 +152,11 @@ proto::Decoded<void> PackReader::read_frames(const TreeView& base) {
     while (records.next(path, node)) {
       if (last && !proto::path_less(*last, path)) return refuse(Reject::BadOrder);
       const TreeView::Directory* old = base.directory(path);
-      const auto added =
-          targets_.add(path, node, proto::ChildIds::Omitted, old ? &old->node : nullptr);
-      if (!added) return refuse(added.error());
+      if (index_.targets > 0) {
+        const auto added =
+            targets_.add(path, node, proto::ChildIds::Omitted, old ? &old->node : nullptr);
+        if (!added) return refuse(added.error());
+      }
       last = path;
       ++count;
     }

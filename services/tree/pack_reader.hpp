@@ -78,6 +78,9 @@ class PackReader {
   // be hashed by whoever puts it together. Several threads, each with a decoder of its own.
   proto::Decoded<proto::Bytes> read_piece(std::size_t large, std::size_t piece,
                                           PatchDecoder& decoder, proto::ByteView base) const;
+  bool has_contents() const {
+    return !copies_.empty() || !groups_.empty() || !large_.empty();
+  }
   // The pack has this content, as a copy or in a group.
   bool offers(const proto::Hash& content) const;
 

@@ -109,13 +109,15 @@ proto::PackRef write_pack(const PackInput& input, const std::string& folder, Pac
       index.node_frames.push_back(std::move(frame.layout));
       frames.add(stored);
     });
-    nodes.make(targets, index.moves);
+    nodes.make(base ? &targets : nullptr, index.moves);
   }
   const std::uint64_t node_bytes = frames.size();
-  index.targets = targets.all().size();
   // A first version's contents are fetched by hash: it has no base to make patches against.
   if (base)
     add_contents(input, targets, index, [&](ByteView stored) { frames.add(stored); });
+  // Where none of them is named they are not numbered: at a first version it would be all there is.
+  if (!index.copies.empty() || !index.groups.empty() || !index.large.empty())
+    index.targets = targets.all().size();
 
   const Bytes raw = proto::encode_pack_index(index);
   if (raw.size() > proto::kMaxPackIndexSize)
@@ -145,9 +147,9 @@ proto::PackRef write_pack(const PackInput& input, const std::string& folder, Pac
   if (stats) {
     stats->node_bytes = node_bytes;
     stats->content_bytes = frames.size() - node_bytes;
-    stats->targets = index.targets;
+    stats->targets = targets.all().size();
     stats->copied = index.copies.size();
-    stats->left_out = index.targets - index.copies.size();
+    stats->left_out = stats->targets - index.copies.size();
     for (const auto& group : index.groups) stats->left_out -= group.targets.size();
     stats->left_out -= index.large.size();
   }

@@ -20,7 +20,6 @@
 #include <functional>
 #include <optional>
 #include <set>
-#include <unordered_set>
 #include <vector>
 
 namespace mirrorbus::tree {
@@ -51,10 +50,11 @@ class OldTree {
   }
   // Node ids do not tell what is there, at `path` or below it: look.
   virtual bool uncertain(proto::ByteView path) = 0;
-  // Calls `found` for every regular file known to have one of these contents, wherever it is.
+  // Calls `found` for every regular file known to have a content that is wanted, wherever it is.
   using Found = std::function<void(proto::ByteView directory, std::uint32_t at,
                                    const proto::Entry& entry, const EntryStat& stat)>;
-  virtual void find_contents(const std::unordered_set<proto::Hash>& wanted, const Found& found) = 0;
+  using Wanted = std::function<bool(const proto::Hash&)>;
+  virtual void find_contents(const Wanted& wanted, const Found& found) = 0;
 };
 
 class TargetNodes {

@@ -83,7 +83,7 @@ class Planner {
   bool resolve_group(std::uint32_t number);
   void resolve_single(const Single& single);
   void find_contents();
-  void copy_from_the_rest(const std::unordered_set<proto::Hash>& wanted);
+  void copy_from_the_rest(const std::vector<std::uint32_t>& wanted);
   void finish();
 
   const PlanInput& in_;

@@ -101,47 +101,69 @@ void Planner::resolve_single(const Single& single) {
   place({op.dir, op.at, op.was, new_inode(op.dir, op.at, single.entry)}, single.entry);
 }
 
+// By numbers in order of content: at a first sync these are all there is.
 void Planner::find_contents() {
-  std::unordered_map<Hash, std::vector<std::uint32_t>> free;  // of the wanted ones
-  std::unordered_map<Hash, std::uint32_t> first;
-  for (const auto& inode : plan_.inodes)
-    if (inode.source == Plan::Source::Fetch && inode.size > 0) free[inode.content];
-  if (free.empty()) return;
-  for (auto at = static_cast<std::uint32_t>(free_.size()); at-- > 0;)
-    if (const auto found = free.find(free_[at].content); found != free.end())
-      found->second.push_back(at);
+  std::vector<std::uint32_t> order;
+  for (std::uint32_t number = 0; number < plan_.inodes.size(); ++number)
+    if (const auto& inode = plan_.inodes[number];
+        inode.source == Plan::Source::Fetch && inode.size > 0)
+      order.push_back(number);
+  const auto content = [this](std::uint32_t number) -> const Hash& {
+    return plan_.inodes[number].content;
+  };
+  std::ranges::sort(order, [&](std::uint32_t a, std::uint32_t b) {
+    const auto by = content(a) <=> content(b);
+    return by != 0 ? by < 0 : a < b;
+  });
+  std::unordered_map<std::uint32_t, std::vector<std::uint32_t>> free;  // by the first that wants it
+  for (auto at = static_cast<std::uint32_t>(free_.size()); at-- > 0;) {
+    const auto found = std::ranges::lower_bound(order, free_[at].content, {}, content);
+    if (found != order.end() && content(*found) == free_[at].content) free[*found].push_back(at);
+  }
 
-  std::unordered_set<Hash> elsewhere;
-  for (std::uint32_t number = 0; number < plan_.inodes.size(); ++number) {
-    Plan::NewInode& inode = plan_.inodes[number];
-    if (inode.source != Plan::Source::Fetch || inode.size == 0) continue;
-    auto& candidates = free[inode.content];
-    const auto [same, is_first] = first.try_emplace(inode.content, number);
-    if (!candidates.empty()) {
-      const Free& from = free_[candidates.back()];
-      candidates.pop_back();
-      inode.source = Plan::Source::Take;
-      inode.from = from.dir;
-      inode.from_at = from.was;
-    } else if (!is_first) {
-      inode.source = Plan::Source::Same;
-      inode.from = same->second;
-    } else if (in_.old_root && !(in_.offered && in_.offered(inode.content))) {
-      elsewhere.insert(inode.content);
+  std::vector<std::uint32_t> elsewhere;
+  for (std::size_t i = 0; i < order.size();) {
+    const std::uint32_t first = order[i];
+    const auto candidates = free.find(first);
+    for (; i < order.size() && content(order[i]) == content(first); ++i) {
+      Plan::NewInode& inode = plan_.inodes[order[i]];
+      if (candidates != free.end() && !candidates->second.empty()) {
+        const Free& from = free_[candidates->second.back()];
+        candidates->second.pop_back();
+        inode.source = Plan::Source::Take;
+        inode.from = from.dir;
+        inode.from_at = from.was;
+      } else if (order[i] != first) {
+        inode.source = Plan::Source::Same;
+        inode.from = first;
+      } else if (in_.old_root && !(in_.offered && in_.offered(inode.content))) {
+        elsewhere.push_back(first);
+      }
     }
   }
   if (!elsewhere.empty()) copy_from_the_rest(elsewhere);
 }
 
-// Contents that stay somewhere in the old tree.
-void Planner::copy_from_the_rest(const std::unordered_set<Hash>& wanted) {
-  std::unordered_map<Hash, std::pair<std::uint32_t, std::uint32_t>> found;
+// Contents that stay somewhere in the old tree. `wanted`: inodes in order of content.
+void Planner::copy_from_the_rest(const std::vector<std::uint32_t>& wanted) {
   std::unordered_map<Bytes, std::uint32_t> known;
   for (std::uint32_t dir = 0; dir < plan_.dirs.size(); ++dir)
     if (plan_.dirs[dir].exists) known.emplace(plan_.dirs[dir].path, dir);
+  const auto inode_of = [&](const Hash& hash) -> Plan::NewInode* {
+    const auto at = std::ranges::lower_bound(wanted, hash, {}, [this](std::uint32_t number) {
+      return plan_.inodes[number].content;
+    });
+    if (at == wanted.end() || plan_.inodes[*at].content != hash) return nullptr;
+    return &plan_.inodes[*at];
+  };
   in_.old.find_contents(
-      wanted, [&](ByteView path, std::uint32_t was, const Entry& entry, const EntryStat&) {
-        if (found.contains(entry.content)) return;
+      [&](const Hash& hash) {
+        const Plan::NewInode* inode = inode_of(hash);
+        return inode && inode->source == Plan::Source::Fetch;
+      },
+      [&](ByteView path, std::uint32_t was, const Entry& entry, const EntryStat&) {
+        Plan::NewInode& inode = *inode_of(entry.content);
+        if (inode.source != Plan::Source::Fetch) return;  // found already
         const auto [dir, is_new] =
             known.try_emplace(Bytes(path), static_cast<std::uint32_t>(plan_.dirs.size()));
         if (is_new) {
@@ -149,16 +171,11 @@ void Planner::copy_from_the_rest(const std::unordered_set<Hash>& wanted) {
           source.path = path;
           source.exists = source.source_only = true;
           plan_.dirs.push_back(std::move(source));
-            }
-        found.emplace(entry.content, std::pair(dir->second, was));
+        }
+        inode.source = Plan::Source::Copy;
+        inode.from = dir->second;
+        inode.from_at = was;
       });
-  for (Plan::NewInode& inode : plan_.inodes) {
-    if (inode.source != Plan::Source::Fetch) continue;
-    const auto at = found.find(inode.content);
-    if (at == found.end()) continue;
-    inode.source = Plan::Source::Copy;
-    std::tie(inode.from, inode.from_at) = at->second;
-  }
 }
 
 void Planner::finish() {

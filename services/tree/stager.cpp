@@ -38,7 +38,10 @@ Bytes StagedInodes::name(const Plan& plan, std::uint32_t inode) const {
   return Staging::other_name(at.number);
 }
 
-Stager::Stager(const Parts& parts) : p_(parts), staged_(parts.plan.inodes.size()) {
+Stager::Stager(const Parts& parts)
+    : p_(parts),
+      staged_(parts.plan.inodes.size()),
+      wanted_(0, ByContent{&parts.plan}, ByContent{&parts.plan}) {
   progress_.phase = Phase::Staging;
   progress_.files_total = parts.plan.inodes.size();
   progress_.bytes_total = parts.plan.bytes_to_write();
@@ -81,10 +84,10 @@ void Stager::from_the_tree() {
     const bool in_tree = inode.source == Plan::Source::Take || inode.source == Plan::Source::Copy;
     if (in_tree && copy_from_tree(number)) continue;
     inode.source = Plan::Source::Fetch;
-    const auto [first, is_new] = wanted_.try_emplace(inode.content, number);
+    const auto [first, is_new] = wanted_.insert(number);
     if (!is_new) {
       inode.source = Plan::Source::Same;
-      inode.from = first->second;
+      inode.from = *first;
     }
     --progress_.files;
   }
@@ -163,24 +166,25 @@ void Stager::make(std::uint32_t number) {
   staged_.set(number, 'n', as);
 }
 
-std::vector<Wanted> Stager::wanted() const {
-  // In the plan's order, which is the tree's and most likely that of the other side's disk.
-  std::vector<std::uint32_t> numbers;
-  numbers.reserve(wanted_.size());
-  for (const auto& [hash, number] : wanted_) numbers.push_back(number);
+// In the plan's order, which is the tree's and most likely that of the other side's disk.
+std::vector<std::uint32_t> Stager::wanted_numbers() const {
+  std::vector<std::uint32_t> numbers(wanted_.begin(), wanted_.end());
   std::ranges::sort(numbers);
-  std::vector<Wanted> wanted;
-  wanted.reserve(numbers.size());
-  for (const std::uint32_t number : numbers)
-    wanted.push_back({p_.plan.inodes[number].content, p_.plan.inodes[number].size});
-  return wanted;
+  return numbers;
+}
+
+std::vector<Wanted> Stager::wanted() const {
+  std::vector<Wanted> all;
+  all.reserve(wanted_.size());
+  for (const std::uint32_t number : wanted_numbers()) all.push_back(wanted(number));
+  return all;
 }
 
 void Stager::take(const Hash& content, std::uint32_t number) {
   const auto found = wanted_.find(content);
   assert(found != wanted_.end());
-  staged_.set(found->second, 'c', number);
-  progress_.bytes += p_.plan.inodes[found->second].size;
+  staged_.set(*found, 'c', number);
+  progress_.bytes += p_.plan.inodes[*found].size;
   ++progress_.files;
   wanted_.erase(found);
   report();
@@ -214,7 +218,7 @@ class Stager::FetchSink : public ContentSink {
     drop();
     const auto found = stager_.wanted_.find(hash);
     if (found == stager_.wanted_.end()) return;  // unasked, or a second time
-    wanted_ = {hash, stager_.p_.plan.inodes[found->second].size};
+    wanted_ = stager_.wanted(*found);
     if (wanted_.size_bytes > kBufferBytes)
       file_.emplace(stager_.p_.staging, wanted_);
     else
@@ -286,33 +290,35 @@ void Stager::fetch(ContentSource& source) {
   report();
   // What was cut off, bad or unanswered is asked for once more, and of every further place.
   for (std::size_t round = 0; round <= source.places() && !wanted_.empty(); ++round) {
-    std::vector<Wanted> small;
-    for (const Wanted& each : wanted()) {
-      if (each.size_bytes > kLargeBytes)
-        fetch_large(source, each);
+    std::vector<std::uint32_t> small;
+    for (const std::uint32_t number : wanted_numbers()) {
+      if (p_.plan.inodes[number].size > kLargeBytes)
+        fetch_large(source, wanted(number));
       else
-        small.push_back(each);
+        small.push_back(number);
     }
     fetch_small(source, small);
   }
   progress_.phase = Phase::Staging;
 }
 
-void Stager::fetch_small(ContentSource& source, const std::vector<Wanted>& wanted) {
-  for (std::size_t from = 0; from < wanted.size();) {
-    std::size_t to = from;
-    for (std::uint64_t bytes = 0;
-         to < wanted.size() && to - from < ContentSource::kBatch && bytes < kBatchBytes; ++to)
-      bytes += wanted[to].size_bytes;
+void Stager::fetch_small(ContentSource& source, const std::vector<std::uint32_t>& numbers) {
+  std::vector<Wanted> batch;
+  for (std::size_t from = 0; from < numbers.size(); from += batch.size()) {
+    batch.clear();
+    for (std::uint64_t bytes = 0; from + batch.size() < numbers.size() &&
+                                  batch.size() < ContentSource::kBatch && bytes < kBatchBytes;) {
+      batch.push_back(wanted(numbers[from + batch.size()]));
+      bytes += batch.back().size_bytes;
+    }
     FetchSink sink(*this, source);
     try {
-      source.fetch_objects(std::span(wanted).subspan(from, to - from), sink);
+      source.fetch_objects(batch, sink);
     } catch (...) {
       sink.finish();  // what has come whole need not come again
       throw;
     }
     sink.finish();
-    from = to;
     report();
   }
 }

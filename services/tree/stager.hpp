@@ -14,6 +14,7 @@
 
 #include <functional>
 #include <unordered_map>
+#include <unordered_set>
 
 namespace mirrorbus::tree {
 
@@ -61,6 +62,7 @@ class Stager {
   // What is wanted from elsewhere; a content is asked for once.
   bool wants(const proto::Hash& content) const { return wanted_.contains(content); }
   std::vector<Wanted> wanted() const;
+  bool wants_any() const { return !wanted_.empty(); }
   // A content has come and has this number as a c name.
   void take(const proto::Hash& content, std::uint32_t number);
   // Asks the source for all that is still wanted.
@@ -85,13 +87,26 @@ class Stager {
     proto::Entry entry;
   };
   void dress(const std::vector<Undressed>& some) const;
-  void fetch_small(ContentSource& source, const std::vector<Wanted>& wanted);
+  std::vector<std::uint32_t> wanted_numbers() const;
+  Wanted wanted(std::uint32_t number) const {
+    return {p_.plan.inodes[number].content, p_.plan.inodes[number].size};
+  }
+  void fetch_small(ContentSource& source, const std::vector<std::uint32_t>& numbers);
   void fetch_large(ContentSource& source, const Wanted& wanted);
   void report();
 
   Parts p_;
   StagedInodes staged_;
-  std::unordered_map<proto::Hash, std::uint32_t> wanted_;  // to the inode it is for
+  // Numbers of inodes, found by their content: at a first sync these are all there is.
+  struct ByContent {
+    using is_transparent = void;
+    const Plan* plan;
+    const proto::Hash& of(std::uint32_t number) const { return plan->inodes[number].content; }
+    static const proto::Hash& of(const proto::Hash& hash) { return hash; }
+    std::size_t operator()(const auto& key) const { return std::hash<proto::Hash>()(of(key)); }
+    bool operator()(const auto& a, const auto& b) const { return of(a) == of(b); }
+  };
+  std::unordered_set<std::uint32_t, ByContent, ByContent> wanted_;
   std::unordered_map<proto::Hash, std::string> reasons_;   // why one did not come
   std::optional<std::pair<std::uint32_t, OldDirectory>> old_;
   std::optional<std::pair<std::uint32_t, proto::Node>> target_;

@@ -106,12 +106,12 @@ class Old : public OldTree {
     return at(Bytes(path));
   }
   bool uncertain(ByteView) override { return false; }
-  void find_contents(const std::unordered_set<Hash>& wanted, const Found& found) override {
+  void find_contents(const Wanted& wanted, const Found& found) override {
     ++scans;
     for (const auto& [path, node] : nodes) {
       const OldDirectory directory = at(path);
       for (std::uint32_t i = 0; i < node.entries.size(); ++i)
-        if (node.entries[i].type == EntryType::File && wanted.contains(node.entries[i].content))
+        if (node.entries[i].type == EntryType::File && wanted(node.entries[i].content))
           found(path, i, node.entries[i], directory.stats[i]);
     }
   }
