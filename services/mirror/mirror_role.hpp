@@ -66,6 +66,8 @@ class MirrorRole final : public TreeRole {
     std::string warning;
   };
 
+  static constexpr char kStreamKey[] = "origin_stream";  // the index's setting
+
   void open();
   void opened(Opened found);
   // An update or a version that is not taken: counted, said, and shown in the status.

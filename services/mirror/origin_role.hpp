@@ -78,8 +78,15 @@ class OriginRole final : public TreeRole {
     peer::ControlReply reply;
   };
 
+  static constexpr base::Duration kReopen = std::chrono::seconds(60);
+  // First the mirrors get what was published.
+  static constexpr base::Duration kTidyAfter = std::chrono::seconds(5);
+  // A root that is mounted over, unmounted or put in another's place tells nobody.
+  static constexpr base::Duration kRootCheck = std::chrono::seconds(5);
+
   void open();
   void opened(Opened found);
+  tree::Watching start_watching() const;  // on the worker
   void watch(tree::Watching found);
   void heard();
   void hear();

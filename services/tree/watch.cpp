@@ -4,6 +4,7 @@
 #include "services/tree/fanotify_watch.hpp"
 #include "services/tree/inotify_watch.hpp"
 
+#include <algorithm>
 #include <array>
 #include <fstream>
 #include <system_error>
@@ -17,6 +18,20 @@
 #include <sys/sysmacros.h>
 
 namespace mirrorbus::tree {
+
+void Dirty::add(Dirty more) {
+  all |= more.all;
+  directories.insert(directories.end(), more.directories.begin(), more.directories.end());
+  trees.insert(trees.end(), more.trees.begin(), more.trees.end());
+}
+
+void Dirty::sort() {
+  for (std::vector<proto::Bytes>* list : {&directories, &trees}) {
+    std::ranges::sort(*list);
+    list->erase(std::ranges::unique(*list).begin(), list->end());
+  }
+}
+
 namespace {
 
 constexpr std::array<std::pair<WatchKind, std::string_view>, 4> kNames{{

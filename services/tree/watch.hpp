@@ -23,6 +23,8 @@ struct Dirty {
   std::vector<proto::Bytes> trees;        // new ones, with everything below
 
   bool any() const { return all || !directories.empty() || !trees.empty(); }
+  void add(Dirty more);
+  void sort();  // each path once
 };
 
 class Watch {
