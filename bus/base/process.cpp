@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <csignal>
 
 #include <fcntl.h>
@@ -53,6 +54,19 @@ class Attributes {
   posix_spawnattr_t attributes_;
 };
 
+// Each name once: programs differ in which of two they take.
+std::vector<std::string> environment_with(std::vector<std::string> ours) {
+  const std::size_t count = ours.size();
+  for (char** each = environ; *each; ++each) {
+    const std::string_view text(*each);
+    const std::string_view name = text.substr(0, text.find('=') + 1);
+    if (std::none_of(ours.begin(), ours.begin() + static_cast<std::ptrdiff_t>(count),
+                     [&](const std::string& one) { return one.starts_with(name); }))
+      ours.emplace_back(text);
+  }
+  return ours;
+}
+
 std::vector<char*> pointers(const std::vector<std::string>& texts) {
   std::vector<char*> list;
   for (const std::string& text : texts) list.push_back(const_cast<char*>(text.c_str()));
@@ -82,11 +96,12 @@ Process::Process(Loop& loop, const ProcessOptions& options, OnLine on_line, OnEn
   ::posix_spawn_file_actions_addopen(actions.get(), 0, input.c_str(), O_RDONLY, 0);
   ::posix_spawn_file_actions_adddup2(actions.get(), write_end.get(), 1);
   ::posix_spawn_file_actions_adddup2(actions.get(), write_end.get(), 2);
+  // What libraries have open without O_CLOEXEC is not for others.
+  ::posix_spawn_file_actions_addclosefrom_np(actions.get(), 3);
   if (!options.directory.empty())
     ::posix_spawn_file_actions_addchdir_np(actions.get(), options.directory.c_str());
   Attributes attributes;
-  std::vector<std::string> environment = options.environment;  // the first of a name counts
-  for (char** each = environ; *each; ++each) environment.emplace_back(*each);
+  const std::vector<std::string> environment = environment_with(options.environment);
   const int failed =
       ::posix_spawnp(&pid_, options.command.front().c_str(), actions.get(), attributes.get(),
                      pointers(options.command).data(), pointers(environment).data());
@@ -144,8 +159,9 @@ void Process::ended() {
   while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
   }
   pid_ = -1;
-  char block[16 * 1024];
-  for (ssize_t n; (n = ::read(output_.get(), block, sizeof block)) > 0;)
+  // What a pipe holds, no more: something that has left the group may write for ever.
+  char block[64 * 1024];
+  if (const ssize_t n = ::read(output_.get(), block, sizeof block); n > 0)
     received_.append(block, static_cast<std::size_t>(n));
   lines(true);
   End end;

@@ -6,6 +6,9 @@
 #include <catch2/catch.hpp>
 
 #include <csignal>
+#include <fstream>
+
+#include <fcntl.h>
 
 using namespace mirrorbus;
 using namespace std::chrono_literals;
@@ -76,4 +79,37 @@ TEST_CASE("a program ends with its object", "[process]") {
   run.process.reset();
   CHECK(::kill(std::stoi(run.lines.front()), 0) != 0);
   CHECK_FALSE(run.end);
+}
+
+TEST_CASE("a program gets none of our descriptors", "[process]") {
+  test::TempDir tmp;
+  tmp.write("open", "");
+  const base::Fd left(::open((tmp / "open").c_str(), O_RDONLY));  // as a library may leave it
+  REQUIRE(left);
+  Run run({{"sh", "-c", "ls -l /proc/$$/fd"}, {}, "", "", 0ns});
+  CHECK(run.wait().good());
+  for (const std::string& line : run.lines) CHECK(line.find(tmp / "open") == std::string::npos);
+}
+
+TEST_CASE("what is set for a program stands in its environment once", "[process]") {
+  ::setenv("MIRRORBUS_TEST", "inherited", 1);
+  Run run({{"env"}, {"MIRRORBUS_TEST=ours"}, "", "", 0ns});
+  CHECK(run.wait().good());
+  ::unsetenv("MIRRORBUS_TEST");
+  Lines found;
+  for (const std::string& line : run.lines)
+    if (line.starts_with("MIRRORBUS_TEST=")) found.push_back(line);
+  CHECK(found == Lines{"MIRRORBUS_TEST=ours"});
+}
+
+TEST_CASE("what has left the group and writes for ever does not hold us up", "[process]") {
+  test::TempDir tmp;
+  Run run({{"sh", "-c", "setsid sh -c 'echo $$ >pid.new; mv pid.new pid; exec yes' & "
+                        "while [ ! -e pid ]; do sleep 0.01; done"},
+           {}, tmp.path(), "", 0ns});
+  CHECK(run.wait().good());
+  int pid = 0;
+  std::ifstream(tmp / "pid") >> pid;
+  REQUIRE(pid > 0);
+  ::kill(pid, SIGKILL);
 }
