@@ -18,7 +18,9 @@ constexpr int kMappedBits = 96;
 std::optional<Address> parse_address(const std::string& text) {
   Address address = kMapped;
   if (inet_pton(AF_INET, text.c_str(), address.data() + kMappedBits / 8) == 1) return address;
-  if (inet_pton(AF_INET6, text.c_str(), address.data()) == 1) return address;
+  // "fe80::1%eth0": the interface is no part of it.
+  if (inet_pton(AF_INET6, text.substr(0, text.find('%')).c_str(), address.data()) == 1)
+    return address;
   return std::nullopt;
 }
 
@@ -30,7 +32,7 @@ std::optional<AddressRange> AddressRange::parse(const std::string& text) {
   const std::size_t slash = text.find('/');
   const std::string written = text.substr(0, slash);
   const auto address = parse_address(written);
-  if (!address) return std::nullopt;
+  if (!address || written.find('%') != std::string::npos) return std::nullopt;
   // As written: "::ffff:0:0/96" is a range of IPv6.
   const bool v4 = written.find(':') == std::string::npos;
   const int most = v4 ? 32 : 128;

@@ -34,7 +34,8 @@ TEST_CASE("an address lies in a range or not", "[net]") {
 
 TEST_CASE("what is no range is none", "[net]") {
   for (const char* text : {"", "/8", "10.0.0.0/", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/8x",
-                           "::/129", "::/0000", "10.0.0", "example.org", ":1:2:3"})
+                           "::/129", "::/0000", "10.0.0", "example.org", ":1:2:3",
+                           "fe80::%eth0/10"})
     CHECK_FALSE(AddressRange::parse(text));
 }
 
@@ -51,5 +52,6 @@ TEST_CASE("no ranges have every address, some have theirs", "[net]") {
   CHECK(any_contains(ranges, "10.1.2.3"));
   CHECK(any_contains(ranges, "::1"));
   CHECK_FALSE(any_contains(ranges, "192.0.2.7"));
+  CHECK_FALSE(any_contains(ranges, "fe80::1%eth0"));  // as a link-local client is seen
   CHECK(any_contains(ranges, ":0:0:17"));
 }
