@@ -66,7 +66,8 @@ PullDesk::Verdict PullDesk::said(const proto::Bytes& run, std::uint64_t number,
 
 PullDesk::Verdict PullDesk::give(Peer& asker, const proto::Bytes& run, std::uint64_t want,
                                  std::uint64_t held, base::MonoTime now) {
-  if (want > version_) {
+  // What nobody has must not put off what there is.
+  if (want > version_ && want <= held) {
     version_ = want;
     begun_ = 0;
   }

@@ -67,6 +67,17 @@ TEST_CASE("a place of one that is silent is another's", "[desk]") {
   CHECK(d.said(4, 0, 7).pull == Pull::Later);
 }
 
+TEST_CASE("who wants what nobody has puts off nobody", "[desk]") {
+  Desk d;
+  CHECK(d.said(99, 0, UINT64_MAX).pull == Pull::Later);
+  for (int who = 1; who < 5; ++who) {
+    CHECK(d.desk.said(run_of(who), 0, 6, url_of(who), 6, d.clock.time.mono).pull == Pull::Here);
+    d.said(who, 6, 0);
+  }
+  // A new version: as for every one, the first few pull here.
+  for (int who = 1; who < 3; ++who) CHECK(d.said(who, 6, 7).pull == Pull::Here);
+}
+
 TEST_CASE("a place is for one version", "[desk]") {
   Desk d;
   CHECK(d.said(20, 0, 6).pull == Pull::Here);
