@@ -1,11 +1,6 @@
 #include "services/mirror/mirror_role.hpp"
 
-#include "bus/peer/refused.hpp"
-#include "proto/tree_sync.hpp"
 #include "services/mirror/fidelity.hpp"
-#include "services/mirror/handed_on.hpp"
-
-#include <algorithm>
 
 #include <sys/stat.h>
 
@@ -83,10 +78,9 @@ MirrorRole::MirrorRole(const TreeContext& context, const TreeSettings& settings)
       retry_(context.loop),
       every_second_(context.loop),
       place_(context.loop),
-      seal_(context.loop),
       hooks_(context_, settings_, log_, worker_,
              [this]() -> const tree::Index& { return engine_->index; }),
-      reader_(context.loop, 1),
+      seals_(context_, settings_, log_, worker_, [this]() -> tree::Index& { return engine_->index; }),
       worker_(context.loop, 1) {
   talk_ = std::make_unique<SourceTalk>(
       context.loop, *context.subscriber, settings.name, context.run, context.content,
@@ -104,6 +98,7 @@ void MirrorRole::stop() {
   stopping_ = true;
   cancel_ = true;
   talk_->stop();
+  seals_.stop();
   if (source_) source_->cancel();
 }
 
@@ -113,11 +108,11 @@ void MirrorRole::open() {
   busy_ = true;
   worker_.submit(
       [this, file = context_.state_dir + "/tree-" + settings_.name + ".sqlite"] {
-        engine_ = std::make_unique<Engine>(settings_, file, context_.serving);
         Opened found;
-        found.committed = engine_->tree.committed();
-        found.stream = engine_->index.setting(kStreamKey);
-        found.warning = engine_->work.warning();
+        found.engine = std::make_unique<Engine>(settings_, file, context_.serving);
+        found.committed = found.engine->tree.committed();
+        found.stream = found.engine->index.setting(kStreamKey);
+        found.warning = found.engine->work.warning();
         return found;
       },
       [this](base::Outcome<Opened> found) {
@@ -131,6 +126,8 @@ void MirrorRole::open() {
 }
 
 void MirrorRole::opened(Opened found) {
+  engine_ = std::move(found.engine);
+  seals_.opened();
   holder_->open(context_.state_dir + "/tree-" + settings_.name + ".sqlite", engine_->work.path());
   if (!found.warning.empty()) log_.warning("{}", found.warning);
   if (found.stream && found.stream->size() == proto::Hash::kSize)
@@ -144,7 +141,8 @@ void MirrorRole::opened(Opened found) {
   }
   log_.info("at version {}", committed_number_);
   for (const auto& [stream, name] : publishers_) ask_newest(stream);
-  if (found.committed && found.committed->sealed.empty()) want_seal(committed_number_, 0);
+  if (origin_ && found.committed && found.committed->sealed.empty())
+    seals_.want(*origin_, *committed_record_);
   consider();
 }
 

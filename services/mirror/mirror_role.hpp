@@ -4,6 +4,7 @@
 #include "bus/base/pool.hpp"
 #include "services/mirror/hooks.hpp"
 #include "services/mirror/many_sources.hpp"
+#include "services/mirror/seal_keeper.hpp"
 #include "services/mirror/source_talk.hpp"
 #include "services/mirror/tree_holder.hpp"
 #include "services/mirror/tree_diffs.hpp"
@@ -11,7 +12,6 @@
 #include "services/tree/dry_run.hpp"
 #include "services/tree/index.hpp"
 #include "services/tree/mirror_tree.hpp"
-#include "services/tree/version_changes.hpp"
 #include "services/tree/work_folder.hpp"
 
 #include <atomic>
@@ -37,8 +37,12 @@ class MirrorRole final : public TreeRole {
   TreeStatus status() const override;
   bool idle() const override { return !busy_; }
   void stop() override;
-  void sealed(std::uint64_t number, peer::ServeReply reply) override;
-  void changes(std::uint64_t number, std::uint64_t skip, peer::ServeReply reply) override;
+  void sealed(std::uint64_t number, peer::ServeReply reply) override {
+    seals_.sealed(number, std::move(reply));
+  }
+  void changes(std::uint64_t number, std::uint64_t skip, peer::ServeReply reply) override {
+    seals_.changes(number, skip, std::move(reply));
+  }
   void versions(peer::ControlReply reply) override;
   void verify(bool repair, peer::ControlReply reply) override;
   void sync(peer::ControlReply reply) override;
@@ -51,7 +55,7 @@ class MirrorRole final : public TreeRole {
 
  private:
   std::string content_url() const override { return context_.content; }
-  // What lives on the worker; made by its first job.
+  // What lives on the worker.
   struct Engine {
     tree::WorkFolder work;
     tree::Index index;
@@ -61,6 +65,7 @@ class MirrorRole final : public TreeRole {
     Engine(const TreeSettings& settings, const std::string& index_file, bool serving);
   };
   struct Opened {
+    std::unique_ptr<Engine> engine;
     std::optional<tree::StoredVersion> committed;
     std::optional<proto::Bytes> stream;  // pinned
     std::string warning;
@@ -88,20 +93,14 @@ class MirrorRole final : public TreeRole {
   void version_answered(const proto::Hash& stream, std::uint64_t number, std::uint32_t attempt,
                         const proto::Decoded<proto::Answer>& answer);
   void ask_newest(const proto::Hash& stream);
-  void want_seal(std::uint64_t number, std::uint32_t attempt);
   void consider();
   bool chain_complete();
   // From one who cannot be the origin, with the credential that it was sealed with.
   void ask_handed_on(const std::string& endpoint, std::uint64_t number);
   void take_handed_on(const std::string& endpoint, const proto::Answer& answer);
   void offer_sealer(const std::string& endpoint, const proto::Answer& answer);
-  // The version's event as it was sealed, to be handed on.
-  void keep_sealed(std::uint64_t number, proto::ByteView frame);
   SourceTalk::Standing standing() const;
   std::optional<std::string> origin_content() const;
-  // The credential an event was sealed with, as it can be handed on.
-  std::optional<std::pair<proto::Hash, proto::Bytes>> sealer_for(proto::ByteView frame) const;
-  const tree::Index& reading();  // on the reader
   void list_sources();
   std::unique_ptr<ManySources> new_source(std::uint64_t version);
   using Places = std::shared_ptr<std::promise<std::vector<std::string>>>;
@@ -167,12 +166,11 @@ class MirrorRole final : public TreeRole {
     base::Counter& bad_items;
     base::Counter& set_aside;
   } metrics_;
-  base::Timer retry_, every_second_, place_, seal_;
+  base::Timer retry_, every_second_, place_;
   // To ask again, by stream and version.
   std::map<std::pair<proto::Hash, std::uint64_t>, std::unique_ptr<base::Timer>> asking_;
   Hooks hooks_;
-  std::unique_ptr<tree::Index> read_;  // the reader's, beside the engine's
-  base::WorkerPool reader_;            // what others ask waits for no sync
+  SealKeeper seals_;
   base::WorkerPool worker_;
 };
 

@@ -1,4 +1,4 @@
-// MirrorRole: where its content comes from, and what it hands on to others.
+// MirrorRole: where its content comes from, and versions that others hand on.
 #include "bus/peer/refused.hpp"
 #include "services/mirror/handed_on.hpp"
 #include "services/mirror/mirror_role.hpp"
@@ -119,59 +119,6 @@ void MirrorRole::take_handed_on(const std::string& endpoint, const proto::Answer
     on_update(event->stream, event->name, event->body, frame);
   else if (!event && event.error() != proto::Reject::UnknownCredential)
     peer::count_refused(context_.registry, event.error());
-}
-
-// ---- to others ----
-
-std::optional<std::pair<proto::Hash, proto::Bytes>> MirrorRole::sealer_for(
-    proto::ByteView frame) const {
-  const auto id = sealer_of(frame);
-  if (!id) return std::nullopt;
-  auto sealed = context_.subscriber->sealed_credential(*id);
-  if (!sealed) return std::nullopt;
-  return std::pair(*id, std::move(*sealed));
-}
-
-void MirrorRole::keep_sealed(std::uint64_t number, proto::ByteView frame) {
-  if (!engine_ || !committed_record_) return;
-  worker_.submit(
-      [this, number, frame = proto::Bytes(frame), sealer = sealer_for(frame)] {
-        const auto version = engine_->index.version(number);
-        if (!version || !version->sealed.empty()) return;
-        engine_->index.mark_announced(number, frame);
-        if (sealer) keep_credential(engine_->index, sealer->first, sealer->second);
-      },
-      [this](base::Outcome<void> done) {
-        if (!done)
-          log_.warning("a version's seal could not be kept: {}", what_failed(done.error()));
-      });
-}
-
-void MirrorRole::sealed(std::uint64_t number, peer::ServeReply reply) {
-  if (!engine_) return reply.refuse(proto::Reject::Busy, 1000);
-  reader_.submit([this, number] { return find_sealed(reading(), number); },
-                 [reply = std::move(reply)](base::Outcome<SealedVersion> found) mutable {
-                   answer_sealed(found, std::move(reply));
-                 });
-}
-
-void MirrorRole::changes(std::uint64_t number, std::uint64_t skip, peer::ServeReply reply) {
-  if (!engine_) return reply.refuse(proto::Reject::Busy, 1000);
-  reader_.submit(
-      [this, number, skip] {
-        return tree::version_changes(reading(), number, skip, kChangesPage);
-      },
-      [reply = std::move(reply)](base::Outcome<std::optional<tree::ChangePage>> page) mutable {
-        answer_changes(page, std::move(reply));
-      });
-}
-
-const tree::Index& MirrorRole::reading() {
-  if (!read_)
-    read_ = std::make_unique<tree::Index>(context_.state_dir + "/tree-" + settings_.name +
-                                              ".sqlite",
-                                          tree::Index::Options{.read_only = true});
-  return *read_;
 }
 
 }  // namespace mirrorbus::mirror

@@ -77,7 +77,7 @@ void MirrorRole::start_sync() {
       context_.sync_topic(settings_.name, "start"),
       proto::encode_sync(
           proto::SyncStart{target.tree, committed_number_, target.number, source_name_}));
-  auto sealer = sealer_for(versions.empty() ? proto::ByteView() : versions.back().sealed);
+  auto sealer = seals_.sealer_for(versions.empty() ? proto::ByteView() : versions.back().sealed);
   worker_.submit(
       [this, versions = std::move(versions),
        accepted = std::exchange(accepted_, forced_ ? accepted_ : std::nullopt), origin = *origin_,
@@ -174,10 +174,10 @@ void MirrorRole::taken(const tree::SyncResult& result, double seconds) {
   committed_number_ = result.version;
   offered_.reset();
   accepted_.reset();
-  if (seal.empty())
-    want_seal(committed_number_, 0);
-  else
-    keep_sealed(committed_number_, seal);
+  if (!seal.empty())
+    seals_.keep(committed_number_, seal);
+  else if (origin_ && committed_record_)
+    seals_.want(*origin_, *committed_record_);
   known_.erase(known_.begin(), known_.upper_bound(result.version));
   last_error_.clear();
   referral_failed_ = incomplete;

@@ -121,6 +121,7 @@ void MirrorRole::dry_run(PageStart after, peer::ControlReply reply) {
 
 void MirrorRole::verify(bool repair, peer::ControlReply reply) {
   if (!engine_ || busy_) return reply.fail("the tree is busy; try again when it is current");
+  if (paused_) return reply.fail("the tree is paused; resume it first");
   busy_ = true;
   const TreeState before = std::exchange(state_, TreeState::Verifying);
   control().report({tree::Phase::Verifying});
@@ -207,7 +208,7 @@ void MirrorRole::pause() {
 
 void MirrorRole::resume() {
   paused_ = false;
-  cancel_ = false;
+  if (!stopping_) cancel_ = false;
   consider();
 }
 

@@ -12,7 +12,6 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr base::Duration kAskAgain = 2s;
-constexpr std::uint32_t kSealAttempts = 30;
 // Versions between the committed one and the newest whose packs are worth collecting into a chain.
 constexpr std::uint64_t kMaxChain = 64;
 
@@ -88,6 +87,11 @@ void MirrorRole::on_update(const proto::Hash& stream, const proto::StreamName& n
     return refused(proto::Reject::ForeignTree,
                    fmt::format("version {} refused: it comes from {}, the configured origin is {}",
                                number, name.publisher, settings_.origin));
+  // Until it is known whom this mirror follows nothing is taken; then everybody is asked.
+  if (!engine_) {
+    publishers_[stream] = name;
+    return;
+  }
   tree::TargetVersion version{std::move(*update), proto::Bytes(body), proto::Bytes(frame)};
   const proto::VersionRecord record = version.update.record;
   if (const std::string why = foreign(stream, name, version.update); !why.empty())
@@ -102,7 +106,7 @@ void MirrorRole::on_update(const proto::Hash& stream, const proto::StreamName& n
                  fmt::format("{} says {}; nothing is applied until that is looked at, or accepted",
                              name.publisher, *why));
   }
-  if (number == committed_number_ && !frame.empty()) keep_sealed(number, frame);
+  if (number == committed_number_ && !frame.empty()) seals_.keep(number, frame);
   if (state_ == TreeState::Fork && offered_ && offered_->stream == stream) {
     if (record.number > offered_->version.update.record.number)
       offered_->version = std::move(version);
@@ -159,6 +163,9 @@ void MirrorRole::version_answered(const proto::Hash& stream, std::uint64_t numbe
             *answer->refused == proto::Reject::Unavailable ||
             attempt + 1 < context_.subscriber->sources(stream);
   }
+  // Somebody else's, or had by another way meanwhile.
+  if ((origin_ && *origin_ != stream) || (number > 0 && number <= committed_number_ && !forced_))
+    again = false;
   if (!again) {
     asking_.erase({stream, number});
     return;
@@ -168,27 +175,6 @@ void MirrorRole::version_answered(const proto::Hash& stream, std::uint64_t numbe
   timer->start(kAskAgain, [this, stream, number, attempt] {
     ask_version(stream, number, attempt + 1);
   });
-}
-
-// The signed event of the committed version as it was sent, if it came by another way: for whoever
-// asks here what its origin has said, the origin itself too once its state is lost.
-void MirrorRole::want_seal(std::uint64_t number, std::uint32_t attempt) {
-  if (!origin_ || number != committed_number_ || attempt >= kSealAttempts) return;
-  context_.subscriber->ask(
-      *origin_, attempt, "tree", {{"name", settings_.name}, {"number", number}},
-      [this, number, attempt, stream = *origin_](proto::Decoded<proto::Answer> answer) {
-        if (stopping_ || number != committed_number_) return;
-        if (answer && !answer->refused && !answer->parts.empty()) {
-          const auto event = context_.subscriber->inspect(answer->parts.front(), stream);
-          const auto update = event ? proto::decode_update(event->body)
-                                    : proto::refuse(event.error());
-          if (update && event->topic == context_.update_topic(settings_.name) &&
-              update->record == committed_record_)
-            return keep_sealed(number, answer->parts.front());
-        }
-        log_.debug("version {}: its signed event is not to be had yet", number);
-        seal_.start(kAskAgain, [this, number, attempt] { want_seal(number, attempt + 1); });
-      });
 }
 
 // Asks once for versions in between that were not heard: with their packs, a chain can be folded.
