@@ -1,5 +1,6 @@
 #include "services/mirror/status_files.hpp"
 
+#include "bus/base/fd.hpp"
 #include "bus/base/version.hpp"
 
 #include <fmt/chrono.h>
@@ -8,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include <fcntl.h>
 #include <unistd.h>
 
 namespace mirrorbus::mirror {
@@ -28,10 +30,16 @@ std::string host_name() {
 // Beside it first: who reads sees the old one or the new one.
 void replace_file(const std::string& file, const std::string& text) {
   const std::string beside = file + ".new";
-  std::ofstream out(beside, std::ios::binary | std::ios::trunc);
-  out << text;
-  out.close();
-  if (!out) throw std::runtime_error("writing " + beside + " failed");
+  // Also in a directory that others may write to: what they have put there is not followed.
+  ::unlink(beside.c_str());
+  const base::Fd fd(
+      ::open(beside.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644));
+  if (!fd) base::throw_errno("making " + beside);
+  for (std::size_t at = 0; at < text.size();) {
+    const ssize_t n = ::write(fd.get(), text.data() + at, text.size() - at);
+    if (n < 0 && errno != EINTR) base::throw_errno("writing " + beside);
+    at += n > 0 ? static_cast<std::size_t>(n) : 0;
+  }
   std::filesystem::rename(beside, file);
 }
 
