@@ -32,16 +32,22 @@ void ask_elsewhere(peer::Asker& asker, const std::vector<std::string>& endpoints
   auto round = std::make_shared<Round>(endpoints.size(), std::nullopt, std::move(done));
   proto::Map args{{"name", tree}};
   if (number > 0) args.emplace_back("number", number);
-  for (const std::string& endpoint : endpoints)
-    asker.ask(endpoint, "tree", args,
-              [round, endpoint, topic, number](proto::Decoded<proto::Answer> answer) {
-                if (answer && !answer->refused && !answer->parts.empty())
-                  if (auto record = announced_version(answer->parts.front(), topic))
-                    if ((number == 0 || record->number == number) &&
-                        (!round->best || round->best->record.number < record->number))
-                      round->best = KnownElsewhere{endpoint, std::move(*record)};
-                if (--round->open == 0) round->done(std::move(round->best));
-              });
+  for (const std::string& endpoint : endpoints) {
+    peer::Asker::OnAnswer answered = [round, endpoint, topic,
+                                      number](proto::Decoded<proto::Answer> answer) {
+      if (answer && !answer->refused && !answer->parts.empty())
+        if (auto record = announced_version(answer->parts.front(), topic))
+          if ((number == 0 || record->number == number) &&
+              (!round->best || round->best->record.number < record->number))
+            round->best = KnownElsewhere{endpoint, std::move(*record)};
+      if (--round->open == 0) round->done(std::move(round->best));
+    };
+    try {
+      asker.ask(endpoint, "tree", args, std::move(answered));
+    } catch (const std::exception&) {  // no endpoint that libzmq knows
+      answered(proto::refuse(proto::Reject::Unavailable));
+    }
+  }
 }
 
 }  // namespace mirrorbus::mirror
