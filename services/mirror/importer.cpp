@@ -44,7 +44,10 @@ void Importer::consider() {
 void Importer::begin() {
   due_ = false;
   const base::Fd made(::open(mark().c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
-  if (!made || ::fsync(made.get()) != 0) base::throw_errno("writing " + mark());
+  if (!made || ::fsync(made.get()) != 0) {
+    result_ = "writing " + mark() + ": " + std::generic_category().message(errno);
+    return after_.ask();
+  }
   unfinished_ = true;
   log_.notice("importing: {}", settings_.import.command.front());
   base::ProcessOptions options;
