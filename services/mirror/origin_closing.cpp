@@ -24,6 +24,7 @@ void OriginRole::consider() {
   if (!rolling_.empty()) return roll_back();
   if (paused_ || importer_.holds_back()) return;
   if (reconcile_due_) return look(true, true);
+  if (look_again_ && !retry_.running()) return look(true, false);
   const auto due = settle_.due();
   if (!due || !settings_.publish_auto) return;
   if (!settle_.ripe(context_.loop.now().mono)) return quiet_.start_at(*due, [this] { consider(); });
@@ -41,6 +42,7 @@ void OriginRole::look(bool everything, bool careful) {
   settle_.closed();
   quiet_.cancel();
   if (careful) reconcile_due_ = false;
+  look_again_ = false;
   const bool asked = !waiting_.empty();
   worker_.submit(
       [this, dirty = std::move(dirty), everything, careful, asked, now = context_.loop.now().wall] {
@@ -64,8 +66,8 @@ void OriginRole::look(bool everything, bool careful) {
           looked(*found);
         } else {
           failed("looking at the tree", found.error());
-          dirty_.all = true;
-          if (!stopping_) retry_.start(kReopen, [this] { look(true, false); });
+          look_again_ = true;
+          if (!stopping_) retry_.start(kReopen, [this] { consider(); });
         }
       });
 }
@@ -133,26 +135,38 @@ void OriginRole::looked(const Closed& found) {
 
 void OriginRole::announce(const tree::StoredVersion& version) {
   closed_ = std::max(closed_, version.record.number);
-  const auto taken = context_.publisher.publish(
-      context_.update_topic(settings_.name), proto::Bytes(version.body),
-      [this, number = version.record.number,
-       record = version.record](const peer::Publisher::Position& at) {
-        worker_.submit([this, number, frame = proto::Bytes(at.frame)] { tree_->mark_announced(number, frame); },
-                       [this, record](base::Outcome<void> done) {
-                         if (!done) return failed("noting what was announced", done.error());
-                         metrics_.versions.add();
-                         announced(record);
-                       });
-      });
-  if (taken) return;
-  if (taken.error() == peer::PublishError::NotReady || taken.error() == peer::PublishError::Full) {
-    retry_.start(kRetry, [this, version] { announce(version); });
-    return;
+  to_announce_.push_back(version);
+  if (!announce_again_.running()) announce_next();
+}
+
+// In their order; what the bus does not take now waits, with all that came after it.
+void OriginRole::announce_next() {
+  while (!to_announce_.empty()) {
+    const tree::StoredVersion& version = to_announce_.front();
+    const proto::VersionRecord record = version.record;
+    const auto taken = context_.publisher.publish(
+        context_.update_topic(settings_.name), proto::Bytes(version.body),
+        [this, record](const peer::Publisher::Position& at) {
+          worker_.submit(
+              [this, number = record.number, frame = proto::Bytes(at.frame)] {
+                tree_->mark_announced(number, frame);
+              },
+              [this, record](base::Outcome<void> done) {
+                if (!done) return failed("noting what was announced", done.error());
+                metrics_.versions.add();
+                announced(record);
+              });
+        });
+    if (!taken &&
+        (taken.error() == peer::PublishError::NotReady || taken.error() == peer::PublishError::Full))
+      return announce_again_.start(kRetry, [this] { announce_next(); });
+    to_announce_.pop_front();
+    if (taken) continue;
+    last_error_ = fmt::format("version {} cannot be published: {}", record.number,
+                              to_string(taken.error()));
+    log_.error("{}", last_error_);
+    fail_waiting(last_error_);
   }
-  last_error_ = fmt::format("version {} cannot be published: {}", version.record.number,
-                            to_string(taken.error()));
-  log_.error("{}", last_error_);
-  fail_waiting(last_error_);
 }
 
 void OriginRole::announced(const proto::VersionRecord& record) {

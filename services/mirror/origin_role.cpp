@@ -1,6 +1,5 @@
 #include "services/mirror/origin_role.hpp"
 
-#include "proto/tree_update.hpp"
 #include "services/mirror/fidelity.hpp"
 #include "services/mirror/handed_on.hpp"
 
@@ -21,6 +20,7 @@ tree::OriginSettings engine_settings(const TreeSettings& settings, const std::st
   engine.hold_on_unreadable = settings.hold_on_unreadable;
   engine.retain = settings.retain;
   engine.gc_grace = settings.gc_grace;
+  engine.inline_packs = settings.serve_to.empty();
   return engine;
 }
 
@@ -50,6 +50,7 @@ OriginRole::OriginRole(const TreeContext& context, const TreeSettings& settings,
       tidy_(context.loop),
       root_check_(context.loop),
       hear_(context.loop),
+      announce_again_(context.loop),
       hooks_(context_, settings_, log_, worker_,
              [this]() -> const tree::Index& { return tree_->index(); }),
       importer_(context_, settings_, log_,

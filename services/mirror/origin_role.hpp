@@ -97,6 +97,7 @@ class OriginRole final : public TreeRole {
   void looked(const Closed& found);
   void take_report(const tree::ScanReport& report);
   void announce(const tree::StoredVersion& version);
+  void announce_next();
   void announced(const proto::VersionRecord& record);
   void answer();
   void fail_waiting(const std::string& why);
@@ -128,6 +129,7 @@ class OriginRole final : public TreeRole {
 
   bool open_ = false, busy_ = false, paused_ = false, stopping_ = false;
   bool reconcile_due_ = false;
+  bool look_again_ = false;  // the last look failed
   bool half_rolled_back_ = false;
   bool looked_elsewhere_ = false;
   bool behind_ = false;  // others know later versions
@@ -152,7 +154,8 @@ class OriginRole final : public TreeRole {
     base::Counter& hashed_bytes;
     base::Gauge& problems;
   } metrics_;
-  base::Timer quiet_, reconcile_, retry_, tidy_, root_check_, hear_;
+  base::Timer quiet_, reconcile_, retry_, tidy_, root_check_, hear_, announce_again_;
+  std::deque<tree::StoredVersion> to_announce_;
   std::vector<peer::ControlReply> importing_;  // who asked for it
   std::optional<proto::VersionRecord> hooked_;  // the version hooks have been told of
   Hooks hooks_;

@@ -244,7 +244,7 @@ OriginTree::Closing OriginTree::close_version(base::WallTime now, bool asked,
   update.record = record;
   update.pack = version.pack;
   update.incomplete = version.incomplete;
-  if (version.pack->size <= proto::kMaxInlinePack) {
+  if (settings_.inline_packs && version.pack->size <= proto::kMaxInlinePack) {
     std::ifstream in(pack_path(version.pack->sha256), std::ios::binary);
     update.inline_pack.assign(std::istreambuf_iterator<char>(in), {});
     if (update.inline_pack.size() != version.pack->size)
@@ -279,7 +279,7 @@ std::optional<ChangePage> OriginTree::changes(std::uint64_t number, std::uint64_
 }
 
 void OriginTree::roll_back(std::uint64_t number, const WorkControl& control) {
-  Rollback(settings_.path, settings_.scan.filter, work_, index_, store_).to(number, control);
+  Rollback(settings_.path, settings_.scan, work_, index_, store_).to(number, control);
 }
 std::uint64_t OriginTree::unfinished_rollback() const { return Rollback::unfinished(index_); }
 void OriginTree::give_up_rollback() { Rollback::give_up(index_); }

@@ -38,6 +38,7 @@ struct OriginSettings {
   bool hold_on_unreadable = false;  // no version is closed while entries cannot be read
   Retention retain;
   base::Duration gc_grace = std::chrono::hours(24);
+  bool inline_packs = true;  // small ones are part of the update event, which all on the bus hear
   bool durable = true;
   std::string boot;  // this boot's id; Staging::current_boot() if empty
 };

@@ -72,8 +72,9 @@ void Rollback::to(std::uint64_t number, const WorkControl& control) {
   settings.max_delete.files = UINT64_MAX;
   settings.adopt = true;
   settings.leave_index = true;
+  settings.metadata.xattrs = scan_.xattrs;  // what was not looked at is not ours to take away
   settings.ignored = [this](ByteView path) {
-    return filter_.excludes(path) || looks_temporary(proto::last_name(path));
+    return scan_.filter.excludes(path) || looks_temporary(proto::last_name(path));
   };
   std::vector<TargetVersion> versions(1);
   proto::VersionRecord& record = versions.front().update.record;

@@ -9,17 +9,17 @@
 
 #include "services/tree/content_store.hpp"
 #include "services/tree/index.hpp"
-#include "services/tree/path_filter.hpp"
 #include "services/tree/progress.hpp"
+#include "services/tree/scan.hpp"
 #include "services/tree/work_folder.hpp"
 
 namespace mirrorbus::tree {
 
 class Rollback {
  public:
-  Rollback(const std::string& tree_path, const PathFilter& filter, const WorkFolder& work,
+  Rollback(const std::string& tree_path, const ScanSettings& scan, const WorkFolder& work,
            Index& index, ContentStore& store)
-      : tree_path_(tree_path), filter_(filter), work_(work), index_(index), store_(store) {}
+      : tree_path_(tree_path), scan_(scan), work_(work), index_(index), store_(store) {}
 
   // The version whose rollback was begun and is not finished; 0: none.
   static std::uint64_t unfinished(const Index& index);
@@ -36,7 +36,7 @@ class Rollback {
   void check_directories(const StoredVersion& version) const;
 
   const std::string tree_path_;
-  const PathFilter& filter_;
+  const ScanSettings& scan_;
   const WorkFolder& work_;
   Index& index_;
   ContentStore& store_;

@@ -6,6 +6,7 @@
 #include "test/services/tree/disk_tree.hpp"
 #include "test/support/oracle.hpp"
 #include "test/support/temp_dir.hpp"
+#include "test/support/xattrs.hpp"
 
 #include <catch2/catch.hpp>
 
@@ -526,4 +527,31 @@ TEST_CASE("packs beyond retain.bytes go, the newest stays", "[origin]") {
   CHECK(after(sizes[1] + sizes[2] + sizes[3]) == Numbers{2, 3, 4});
   CHECK(after(sizes[2] + sizes[3] - 1) == Numbers{4});
   CHECK(after(1) == Numbers{4});
+}
+
+TEST_CASE("a rollback leaves attributes that the origin does not look at", "[origin][rollback]") {
+  Fixture f;
+  f.settings.scan.xattrs = XattrMode::None;
+  f.write("file", "content");
+  run("chmod 644 " + f.at("file"));
+  const StoredVersion first = f.closed();
+  run("chmod 600 " + f.at("file"));
+  test::set_xattr(f.at("file"), "user.ours", "kept");
+  f.closed();
+
+  go_back(f, 1);
+  const auto closing = f.origin->close_version(f.now, true);
+  REQUIRE(closing.state == State::Closed);
+  CHECK(closing.version->record.tree_hash == first.record.tree_hash);
+  CHECK(test::xattrs_of(f.at("file")) == proto::XattrSet{{"user.ours", "kept"}});
+}
+
+TEST_CASE("a tree that is not everybody's is no part of what everybody hears", "[origin]") {
+  Fixture f;
+  f.settings.inline_packs = false;
+  f.write("file", "content");
+  const auto update = proto::decode_update(f.closed().body);
+  REQUIRE(update);
+  CHECK(update->pack);
+  CHECK(update->inline_pack.empty());
 }
