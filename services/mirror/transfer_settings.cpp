@@ -1,16 +1,22 @@
 #include "services/mirror/transfer_settings.hpp"
 
+#include "services/tree/path_filter.hpp"
+
 namespace mirrorbus::mirror {
 namespace {
 
 // Below it content servers take a reader for dead.
 constexpr std::uint64_t kLeast = 4096;
 
-// "0": nothing, where that is allowed.
+// As rsync --bwlimit has it: without a unit it is KiB. "0": nothing, where that is allowed.
 std::uint64_t rate(const base::ConfigTable& table) {
-  const std::uint64_t rate = table.size("bandwidth", 0);
-  if (rate > 0 && rate < kLeast) table.fail("bandwidth", "must be at least 4KiB");
-  return rate;
+  std::string text = table.text("bandwidth", "0");
+  if (text.find_first_not_of("0123456789.") == std::string::npos) text += 'K';
+  const auto rate = tree::parse_file_size(text);
+  if (!rate)
+    table.fail("bandwidth", "must be a rate as rsync has it: \"2m\", \"1.5m\", \"512\" (KiB a second)");
+  if (*rate > 0 && *rate < kLeast) table.fail("bandwidth", "must be at least \"4\" (KiB a second)");
+  return *rate;
 }
 
 unsigned minute(const base::ConfigTable& table, std::string_view key) {

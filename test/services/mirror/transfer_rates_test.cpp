@@ -139,8 +139,19 @@ TEST_CASE("rates and hours are read, and refused by name", "[rates]") {
   CHECK(good.rates.at(60) == 2 * kMiB);
   CHECK(good.dscp == 8);
   CHECK_FALSE(read("bandwidth = \"0\"").rates.usual);
+  // As rsync --bwlimit reads them.
+  for (const auto& [text, rate] : std::vector<std::pair<std::string, std::uint64_t>>{
+           {"2m", 2 * kMiB}, {"1.5m", 3 * kMiB / 2}, {"512", 512 * 1024}, {"512k", 512 * 1024},
+           {"1.5", 0}, {"500KB", 500'000}, {"4096b", 4096}}) {
+    CAPTURE(text);
+    const auto line = "bandwidth = \"" + text + "\"";
+    if (rate > 0)
+      CHECK(read(line).rates.usual == rate);
+    else
+      CHECK_THROWS_AS(read(line), base::ConfigError);
+  }
   for (const char* bad :
-       {"bandwidth = \"1kB\"", "dscp = 64", "schedule = [{ from = \"8:00\", to = \"18:00\" }]",
+       {"bandwidth = \"1kB\"", "bandwidth = \"fast\"", "bandwidth = \"3\"", "dscp = 64", "schedule = [{ from = \"8:00\", to = \"18:00\" }]",
         "schedule = [{ from = \"08:00\", to = \"18:60\", bandwidth = \"1MiB\" }]",
         "schedule = [{ from = \"08:00\", to = \"18:00\" }]"}) {
     CAPTURE(bad);
