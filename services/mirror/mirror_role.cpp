@@ -80,7 +80,8 @@ MirrorRole::MirrorRole(const TreeContext& context, const TreeSettings& settings)
       place_(context.loop),
       hooks_(context_, settings_, log_, worker_,
              [this]() -> const tree::Index& { return engine_->index; }),
-      seals_(context_, settings_, log_, worker_, [this]() -> tree::Index& { return engine_->index; }),
+      seals_(context_, settings_, log_, worker_,
+             [this]() -> tree::Index& { return engine_->index; }),
       worker_(context.loop, 1) {
   talk_ = std::make_unique<SourceTalk>(
       context.loop, *context.subscriber, settings.name, context.run, context.content,

@@ -157,8 +157,8 @@ void OriginRole::announce_next() {
                 announced(record);
               });
         });
-    if (!taken &&
-        (taken.error() == peer::PublishError::NotReady || taken.error() == peer::PublishError::Full))
+    using Error = peer::PublishError;
+    if (!taken && (taken.error() == Error::NotReady || taken.error() == Error::Full))
       return announce_again_.start(kRetry, [this] { announce_next(); });
     to_announce_.pop_front();
     if (taken) continue;

@@ -62,7 +62,8 @@ void OriginRole::check_root() {
           failed("watching the tree", found.error());
           root_check_.start(kReopen, [this] { check_root(); });
         } else if (found->root != root_) {
-          log_.notice("{}: the root of the tree", found->root == tree::RootPlace() ? "gone" : "new");
+          const bool gone = found->root == tree::RootPlace();
+          log_.notice("{}: the root of the tree", gone ? "gone" : "new");
           root_ = found->root;
           if (found->watching) watch(std::move(*found->watching));
           dirty_.all = true;

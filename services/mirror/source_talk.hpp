@@ -1,6 +1,7 @@
 // What a mirror and those it pulls from tell each other of a tree, by the serve verb `have`: it
 // says what it has, and hears what they have, where else there is content, and from whom to pull.
-// So a mirror that cannot hear the origin follows one that can. Loop thread only. See proto/serve.md.
+// So a mirror that cannot hear the origin follows one that can. See proto/serve.md. Loop thread
+// only.
 #pragma once
 
 #include "bus/base/loop.hpp"

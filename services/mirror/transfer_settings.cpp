@@ -14,7 +14,8 @@ std::uint64_t rate(const base::ConfigTable& table) {
   if (text.find_first_not_of("0123456789.") == std::string::npos) text += 'K';
   const auto rate = tree::parse_file_size(text);
   if (!rate)
-    table.fail("bandwidth", "must be a rate as rsync has it: \"2m\", \"1.5m\", \"512\" (KiB a second)");
+    table.fail("bandwidth",
+               "must be a rate as rsync has it: \"2m\", \"1.5m\", \"512\" (KiB a second)");
   if (*rate > 0 && *rate < kLeast) table.fail("bandwidth", "must be at least \"4\" (KiB a second)");
   return *rate;
 }

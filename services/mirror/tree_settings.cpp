@@ -106,7 +106,8 @@ TreeSettings read_one(const base::ConfigTable& table) {
   tree.keep_packs = table.size("keep_packs", tree.keep_packs);
   tree.stale_after = table.duration("stale_after", tree.stale_after);
   if (table.has("subtree"))
-    table.fail("subtree", "is not built yet; exclude = [\"/*\"], include = [\"/pool\"] mirrors one directory");
+    table.fail("subtree",
+               "is not built yet; exclude = [\"/*\"], include = [\"/pool\"] mirrors one directory");
   return tree;
 }
 

@@ -151,7 +151,8 @@ TEST_CASE("rates and hours are read, and refused by name", "[rates]") {
       CHECK_THROWS_AS(read(line), base::ConfigError);
   }
   for (const char* bad :
-       {"bandwidth = \"1kB\"", "bandwidth = \"fast\"", "bandwidth = \"3\"", "dscp = 64", "schedule = [{ from = \"8:00\", to = \"18:00\" }]",
+       {"bandwidth = \"1kB\"", "bandwidth = \"fast\"", "bandwidth = \"3\"", "dscp = 64",
+        "schedule = [{ from = \"8:00\", to = \"18:00\" }]",
         "schedule = [{ from = \"08:00\", to = \"18:60\", bandwidth = \"1MiB\" }]",
         "schedule = [{ from = \"08:00\", to = \"18:00\" }]"}) {
     CAPTURE(bad);
