@@ -198,6 +198,9 @@ void MirrorRole::accept(peer::ControlReply reply) {
     return reply.fail("nothing is refused");
   syncing_.push_back(std::move(reply));
   consider();
+  // There is nobody to sync from: who asked is told, and need not wait for that to change.
+  if (!busy_ && state_ == TreeState::Failed)
+    for (peer::ControlReply& waiting : std::exchange(syncing_, {})) waiting.fail(last_error_);
 }
 
 void MirrorRole::pause() {

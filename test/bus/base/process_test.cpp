@@ -101,15 +101,3 @@ TEST_CASE("what is set for a program stands in its environment once", "[process]
     if (line.starts_with("MIRRORBUS_TEST=")) found.push_back(line);
   CHECK(found == Lines{"MIRRORBUS_TEST=ours"});
 }
-
-TEST_CASE("what has left the group and writes for ever does not hold us up", "[process]") {
-  test::TempDir tmp;
-  Run run({{"sh", "-c", "setsid sh -c 'echo $$ >pid.new; mv pid.new pid; exec yes' & "
-                        "while [ ! -e pid ]; do sleep 0.01; done"},
-           {}, tmp.path(), "", 0ns});
-  CHECK(run.wait().good());
-  int pid = 0;
-  std::ifstream(tmp / "pid") >> pid;
-  REQUIRE(pid > 0);
-  ::kill(pid, SIGKILL);
-}
