@@ -11,14 +11,14 @@ namespace mirrorbus::mirror {
 // Hands an answer on and notes what came whole. Who does not hold a thing is not the last word.
 class ManySources::Passing final : public tree::ContentSink {
  public:
-  Passing(tree::ContentSink& to, ManySources& all, Place& place)
-      : to_(to), all_(all), place_(place) {}
+  Passing(tree::ContentSink& to, ManySources& all, From& from, Place& place)
+      : to_(to), all_(all), from_(from), place_(place) {}
 
   void begin(const proto::Hash& hash) override {
     if (place_.dismissed && all_.places_.size() > 1)
       throw tree::SourceError(place_.url + ": set aside for bad items");
     hash_ = hash;
-    all_.from_[hash] = from_start ? &place_ : nullptr;
+    from_[hash] = from_start ? &place_ : nullptr;
     to_.begin(hash);
   }
   void write(proto::ByteView bytes) override {
@@ -41,6 +41,7 @@ class ManySources::Passing final : public tree::ContentSink {
  private:
   tree::ContentSink& to_;
   ManySources& all_;
+  From& from_;
   Place& place_;
   proto::Hash hash_;
 };
@@ -129,7 +130,7 @@ void ManySources::fetch_one(One fetch, const tree::Wanted& thing, std::uint64_t 
   std::string failure, lacking;
   for (Place* place : order()) {
     if (place->bad.contains(thing.hash)) continue;
-    Passing passing(sink, *this, *place);
+    Passing passing(sink, *this, from_, *place);
     passing.from_start = offset == 0;
     const auto failed =
         ask(*place, [&] { ((*place->source).*fetch)(thing, offset, passing); });
@@ -162,6 +163,7 @@ void ManySources::fetch_many(
     const std::function<void(HttpSource&, const std::vector<proto::Hash>&, tree::ContentSink&)>&
         fetch) {
   choose();
+  before_from_ = std::exchange(lately_from_, {});
   std::string failure;
   std::unordered_map<proto::Hash, std::string> lacking;
   for (Place* place : order()) {
@@ -169,7 +171,7 @@ void ManySources::fetch_many(
     for (const proto::Hash& hash : hashes)
       if (!place->bad.contains(hash)) asked.push_back(hash);
     if (asked.empty()) continue;
-    Passing passing(sink, *this, *place);
+    Passing passing(sink, *this, lately_from_, *place);
     if (const auto failed = ask(*place, [&] { fetch(*place->source, asked, passing); }))
       failure = *failed;
     std::erase_if(hashes, [&](const proto::Hash& hash) { return passing.came.contains(hash); });
@@ -207,9 +209,14 @@ void ManySources::fetch_objects(std::span<const tree::Wanted> objects, tree::Con
 
 void ManySources::bad(const proto::Hash& hash, proto::Reject why, const std::string& what) {
   last_complaint_ = fmt::format("{}: {} {}", to_string(why), to_hex(hash), what);
-  const auto from = from_.find(hash);
-  if (from == from_.end() || !from->second) return;  // of several, and nobody knows whose fault
-  Place& place = *from->second;
+  Place* found = nullptr;
+  for (const From* sent : {&lately_from_, &before_from_, &from_})
+    if (const auto from = sent->find(hash); from != sent->end()) {
+      found = from->second;
+      break;
+    }
+  if (!found) return;  // of several, and nobody knows whose fault
+  Place& place = *found;
   last_complaint_ = place.url + ": " + last_complaint_;
   place.bad.insert(hash);
   place.source->bad(hash, why, what);

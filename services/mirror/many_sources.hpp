@@ -71,8 +71,10 @@ class ManySources final : public tree::ContentSource {
   std::atomic<bool> cancelled_{false};
   mutable std::mutex mutex_;  // that there are places; they stay once they are there
   std::vector<std::unique_ptr<Place>> places_;
-  // Who sent a thing, all of it, as last asked for.
-  std::unordered_map<proto::Hash, Place*> from_;
+  // Who sent a thing, all of it, as last asked for: packs and large contents, and of the rest, which
+  // may be millions, the last two answers. Nobody finds fault later.
+  using From = std::unordered_map<proto::Hash, Place*>;
+  From from_, lately_from_, before_from_;
   std::string last_complaint_;
 };
 
