@@ -9,8 +9,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr base::Duration kMaxBackoff = 60s;
-
 tree::MirrorSettings engine_settings(const TreeSettings& settings, const std::string& work,
                                      bool serving) {
   tree::MirrorSettings engine;
@@ -85,6 +83,7 @@ MirrorRole::MirrorRole(const TreeContext& context, const TreeSettings& settings)
       worker_(context.loop, 1) {
   talk_ = std::make_unique<SourceTalk>(
       context.loop, *context.subscriber, settings.name, context.run, context.content,
+      place_check_(context.loop),
       SourceTalk::Handlers{[this] { return standing(); },
                            [this](const std::string& endpoint, std::uint64_t number) {
                              ask_handed_on(endpoint, number);
@@ -121,8 +120,10 @@ void MirrorRole::open() {
         if (found) return opened(std::move(*found));
         state_ = TreeState::Failed;
         last_error_ = what_failed(found.error());
-        log_.error("cannot be opened, trying again in a minute: {}", last_error_);
-        retry_.start(kMaxBackoff, [this] { open(); });
+        log_.error("cannot be opened, trying again in {} s: {}",
+                   std::chrono::duration_cast<std::chrono::seconds>(kDiskAgain).count(),
+                   last_error_);
+        retry_.start(kDiskAgain, [this] { open(); });
       });
 }
 
@@ -136,11 +137,13 @@ void MirrorRole::opened(Opened found) {
   if (found.committed) {
     committed_number_ = found.committed->record.number;
     committed_record_ = found.committed->record;
-    state_ = found.committed->incomplete ? TreeState::Incomplete : TreeState::Current;
+    lacking_ = found.committed->incomplete;
+    state_ = at_rest();
     metrics_.version.set(static_cast<double>(committed_number_));
     committed(committed_number_);
   }
   log_.info("at version {}", committed_number_);
+  if (lacking_) retry_.start(kDiskAgain, [this] { mend(); });
   for (const auto& [stream, name] : publishers_) ask_newest(stream);
   if (origin_ && found.committed && found.committed->sealed.empty())
     seals_.want(*origin_, *committed_record_);

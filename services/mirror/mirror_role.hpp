@@ -54,6 +54,8 @@ class MirrorRole final : public TreeRole {
   void resume() override;
 
  private:
+  // Space and mounts come back by themselves, and trying costs nobody else anything.
+  static constexpr base::Duration kDiskAgain = std::chrono::seconds(15);
   std::string content_url() const override { return context_.content; }
   // What lives on the worker.
   struct Engine {
@@ -110,7 +112,11 @@ class MirrorRole final : public TreeRole {
   void start_sync();
   void finished(base::Outcome<tree::SyncResult> outcome, base::MonoTime started);
   void apply_result(const tree::SyncResult& result, double seconds);
-  void failed(std::string why, double seconds);
+  // `max_backoff`: tried again after that at the latest.
+  void failed(std::string why, double seconds, base::Duration max_backoff);
+  void watch_place();
+  void mend();
+  TreeState at_rest() const { return lacking_ ? TreeState::Incomplete : TreeState::Current; }
   void taken(const tree::SyncResult& result, double seconds);
   void publish_failure(const proto::VersionRecord& target, double seconds);
   std::uint64_t head() const;  // the newest version known
@@ -128,6 +134,7 @@ class MirrorRole final : public TreeRole {
   std::map<std::uint64_t, tree::TargetVersion> known_;  // newer than committed
   std::map<proto::Hash, proto::StreamName> publishers_;
   std::optional<Offered> offered_;
+  bool lacking_ = false;  // the committed version is not whole
   bool forced_ = false;  // the only one known was accepted, whatever its number
   std::uint64_t asked_through_ = 0;  // missing versions up to here have been asked for
 
@@ -166,7 +173,7 @@ class MirrorRole final : public TreeRole {
     base::Counter& bad_items;
     base::Counter& set_aside;
   } metrics_;
-  base::Timer retry_, every_second_, place_;
+  base::Timer retry_, every_second_, place_, place_check_;
   // To ask again, by stream and version.
   std::map<std::pair<proto::Hash, std::uint64_t>, std::unique_ptr<base::Timer>> asking_;
   Hooks hooks_;

@@ -85,7 +85,7 @@ void MirrorRole::start_sync() {
         using State = tree::SyncResult::State;
         engine_->dry_run.reset();
         tree::SyncResult result =
-            versions.empty() ? engine_->tree.repair(*source_, control())
+            versions.empty() ? engine_->tree.mend(*source_, control())
                              : engine_->tree.bring_to(versions, *source_, control(), accepted);
         if (result.state == State::Committed || result.state == State::Incomplete)
           engine_->index.set_setting(kStreamKey, origin.view());
@@ -116,9 +116,11 @@ void MirrorRole::finished(base::Outcome<tree::SyncResult> outcome, base::MonoTim
       std::rethrow_exception(outcome.error());
     } catch (const tree::Cancelled&) {
       if (paused_) log_.info("paused: the sync under way was stopped");
-      state_ = paused_ ? TreeState::Paused : TreeState::Current;
+      state_ = paused_ ? TreeState::Paused : at_rest();
+    } catch (const std::system_error& error) {
+      failed(base::describe(error), seconds, kDiskAgain);
     } catch (const std::exception& error) {
-      failed(base::describe(error), seconds);
+      failed(base::describe(error), seconds, kMaxBackoff);
     }
   }
   for (peer::ControlReply& reply : std::exchange(syncing_, {})) {
@@ -143,8 +145,9 @@ void MirrorRole::apply_result(const tree::SyncResult& result, double seconds) {
     case State::Refused:
       // Space comes back by itself; no operator has to look at the version.
       if (result.refusal->why == proto::Reject::Unavailable)
-        return failed(result.refusal->text, seconds);
+        return failed(result.refusal->text, seconds, kDiskAgain);
       refusal_ = result.refusal;
+      if (refusal_->why == proto::Reject::UnsafeTarget) watch_place();
       state_ = TreeState::Refused;
       refused(result.refusal->why,
               fmt::format("version {}: {}", target.number, result.refusal->text));
@@ -156,8 +159,22 @@ void MirrorRole::apply_result(const tree::SyncResult& result, double seconds) {
       if (!result.mismatches.empty())
         why += fmt::format("; first: {} ({})", result.mismatches.front().path,
                            result.mismatches.front().reason);
-      return failed(std::move(why), seconds);
+      return failed(std::move(why), seconds, kMaxBackoff);
   }
+}
+
+// A tree that was not where it belongs may be mounted again: nobody has to accept that.
+void MirrorRole::watch_place() {
+  place_check_.start(kDiskAgain, [this] {
+    worker_.submit([this] { return engine_->tree.in_place(); },
+                   [this](base::Outcome<bool> found) {
+                     if (!refusal_ || refusal_->why != proto::Reject::UnsafeTarget) return;
+                     if (!found || !*found) return watch_place();
+                     log_.notice("{} is the directory that was mirrored into", settings_.path);
+                     refusal_.reset();
+                     consider();
+                   });
+  });
 }
 
 void MirrorRole::taken(const tree::SyncResult& result, double seconds) {
@@ -184,7 +201,8 @@ void MirrorRole::taken(const tree::SyncResult& result, double seconds) {
   backoff_ = {};
   refusal_.reset();
   fidelity_ = describe(result.fidelity);
-  state_ = incomplete ? TreeState::Incomplete : TreeState::Current;
+  lacking_ = incomplete;
+  state_ = at_rest();
   metrics_.version.set(static_cast<double>(committed_number_));
   metrics_.syncs.add();
   if (result.edits.count() > 0)
@@ -208,9 +226,7 @@ void MirrorRole::taken(const tree::SyncResult& result, double seconds) {
     last_error_ =
         fmt::format("{} entries are missing; they are tried again", result.missing_count);
     if (const std::string& bad = source_->last_complaint(); !bad.empty()) last_error_ += "; " + bad;
-    retry_.start(kMaxBackoff, [this] {
-      if (!busy_ && !paused_ && !stopping_ && state_ == TreeState::Incomplete) start_sync();
-    });
+    retry_.start(kMaxBackoff, [this] { mend(); });
   }
   context_.publisher.publish(context_.sync_topic(settings_.name, "complete"),
                              proto::encode_sync(complete));
@@ -224,19 +240,31 @@ void MirrorRole::taken(const tree::SyncResult& result, double seconds) {
   }
 }
 
-void MirrorRole::failed(std::string why, double seconds) {
+// What the committed version lacks, unless a newer one is on its way in.
+void MirrorRole::mend() {
+  if (!engine_ || busy_ || paused_ || stopping_ || !lacking_) return;
+  if (head() > committed_number_ || state_ == TreeState::Fork) return;
+  if (!line_.open()) return retry_.start(kHoursAgain, [this] { mend(); });
+  list_sources();
+  if (!sources_.order().empty()) start_sync();
+}
+
+void MirrorRole::failed(std::string why, double seconds, base::Duration max_backoff) {
   if (const std::string& bad = source_->last_complaint(); !bad.empty()) why += "; " + bad;
   last_error_ = why;
   state_ = TreeState::Failed;
   metrics_.failures.add();
   referral_failed_ = true;
   backoff_ = backoff_ == base::Duration{} ? kFirstBackoff
-                                          : std::min<base::Duration>(backoff_ * 2, kMaxBackoff);
+                                          : std::min(backoff_ * 2, max_backoff);
   log_.error("sync failed, trying again in {} s: {}",
              std::chrono::duration_cast<std::chrono::seconds>(backoff_).count(), why);
   if (!known_.empty()) publish_failure(known_.rbegin()->second.update.record, seconds);
   not_before_ = context_.loop.now().mono + backoff_;
-  retry_.start(backoff_ + 1ms, [this] { consider(); });
+  retry_.start(backoff_ + 1ms, [this] {
+    consider();
+    mend();
+  });
 }
 
 void MirrorRole::publish_failure(const proto::VersionRecord& target, double seconds) {

@@ -183,6 +183,7 @@ void MirrorRole::sync(peer::ControlReply reply) {
   backoff_ = {};
   not_before_ = {};
   consider();
+  mend();
   if (busy_) return;
   for (peer::ControlReply& waiting : std::exchange(syncing_, {}))
     waiting(proto::Value(committed_number_));
@@ -213,6 +214,7 @@ void MirrorRole::resume() {
   paused_ = false;
   if (!stopping_) cancel_ = false;
   consider();
+  mend();
 }
 
 }  // namespace mirrorbus::mirror

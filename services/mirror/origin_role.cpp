@@ -151,7 +151,8 @@ void OriginRole::failed(const std::string& doing, const std::exception_ptr& erro
   }
   state_ = TreeState::Failed;
   last_error_ = doing + ": " + what_failed(error);
-  log_.error("{}; trying again in a minute", last_error_);
+  log_.error("{}; trying again in {} s", last_error_,
+             std::chrono::duration_cast<std::chrono::seconds>(kReopen).count());
   fail_waiting(last_error_);
 }
 

@@ -78,7 +78,7 @@ class OriginRole final : public TreeRole {
     peer::ControlReply reply;
   };
 
-  static constexpr base::Duration kReopen = std::chrono::seconds(60);
+  static constexpr base::Duration kReopen = std::chrono::seconds(20);
   // First the mirrors get what was published.
   static constexpr base::Duration kTidyAfter = std::chrono::seconds(5);
   // A root that is mounted over, unmounted or put in another's place tells nobody.

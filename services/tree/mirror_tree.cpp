@@ -1,10 +1,13 @@
 #include "services/tree/mirror_tree.hpp"
 
+#include "bus/base/fd.hpp"
 #include "services/tree/mirror_state.hpp"
 #include "services/tree/sync_run.hpp"
 #include "services/tree/verify_run.hpp"
 
 #include <stdexcept>
+
+#include <fcntl.h>
 
 namespace mirrorbus::tree {
 
@@ -32,7 +35,7 @@ VerifyResult MirrorTree::verify(const WorkControl& control) {
   return VerifyRun(settings_, index_, control).verify();
 }
 
-SyncResult MirrorTree::repair(ContentSource& source, const WorkControl& control) {
+std::vector<TargetVersion> MirrorTree::committed_again() const {
   const auto version = committed();
   if (!version) throw std::runtime_error("nothing is committed yet: there is nothing to repair");
   std::vector<TargetVersion> versions(1);
@@ -41,7 +44,23 @@ SyncResult MirrorTree::repair(ContentSource& source, const WorkControl& control)
   self.update.pack = version->pack;
   self.body = version->body;
   self.sealed = version->sealed;
-  return SyncRun(settings_, index_, versions, source, control).bring_to({}, true);
+  return versions;
+}
+
+SyncResult MirrorTree::repair(ContentSource& source, const WorkControl& control) {
+  return SyncRun(settings_, index_, committed_again(), source, control).bring_to({}, true);
+}
+
+SyncResult MirrorTree::mend(ContentSource& source, const WorkControl& control) {
+  return SyncRun(settings_, index_, committed_again(), source, control).bring_to({}, false);
+}
+
+bool MirrorTree::in_place() const {
+  base::Fd fd(::open(settings_.path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!fd && (errno == ENOENT || errno == ENOTDIR)) return false;
+  if (!fd) base::throw_errno("open tree " + settings_.path);
+  const auto expected = MirrorState(index_).root();
+  return expected && expected->same(RootIdentity::of(fd.get()));
 }
 
 }  // namespace mirrorbus::tree

@@ -132,8 +132,15 @@ class MirrorTree {
   VerifyResult verify(const WorkControl& control = {});
   // The same, and mends what it finds.
   SyncResult repair(ContentSource& source, const WorkControl& control);
+  // Brings in what the committed version lacks, and reads nothing else.
+  SyncResult mend(ContentSource& source, const WorkControl& control);
+
+  // The directory that was mirrored into is where it belongs. Throws if nobody can tell.
+  bool in_place() const;
 
  private:
+  std::vector<TargetVersion> committed_again() const;
+
   MirrorSettings settings_;
   Index& index_;
 };

@@ -104,9 +104,13 @@ WorkFolder::WorkFolder(const std::string& tree_path, const std::string& tree_nam
     throw std::runtime_error("work folder " + path_ + " belongs to another user");
   if ((st.st_mode & 07777) != 0700 && ::fchmod(dir_.get(), 0700) != 0)
     throw_errno("closing " + path_ + " to other users");
-  lock_ = Fd(::openat(dir_.get(), "lock", O_CREAT | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600));
-  if (!lock_) throw_errno("opening " + path_ + "/lock");
-  if (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0) {
+  const auto locked = [&](int access) {
+    lock_ = Fd(::openat(dir_.get(), "lock", O_CREAT | access | O_CLOEXEC | O_NOFOLLOW, 0600));
+    if (!lock_) throw_errno("opening " + path_ + "/lock");
+    return ::flock(lock_.get(), LOCK_EX | LOCK_NB) == 0;
+  };
+  // A file that is open for writing keeps the disk from being remounted read-only; NFS locks no other.
+  if (!locked(O_RDONLY) && !(errno == EBADF && locked(O_RDWR))) {
     if (errno != EWOULDBLOCK) throw_errno("locking " + path_);
     throw std::runtime_error("work folder " + path_ + " is in use by another process");
   }

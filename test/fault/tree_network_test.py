@@ -1,0 +1,163 @@
+#!/usr/bin/python3
+"""What networks do, between mirrors and an origin that publishes: delay, stalls, 1 byte a second, half-open
+connections, RST, connections cut, flipped bits and missing bytes; on the content, serve or publish port. Every fault
+at once, each on a mirror of its own, through a proxy of its own (chaos_proxy.py). In the end all are equal.
+
+MIRRORBUS_ROUNDS: how often every fault (1). MIRRORBUS_SEED: of the tree, the order of things, and of the proxies.
+"""
+import sys
+import time
+
+from chaos_proxy import DOWN, UP, ChaosProxy
+from faulty_trees import ManyMirrors, TreeAccount, main, setting, until
+
+ROUNDS = setting("ROUNDS", 1)
+FAULT_S = 4.0
+EACH_S = 0.3
+LARGE = 6_000_000
+
+
+def for_a_while(**settings):
+    directions = settings.pop("directions", ())
+    return lambda proxy: proxy.set(*directions, **settings)
+
+
+FAULTS = {
+    "delay 0.1 to 0.4 s": for_a_while(delay=0.1, jitter=0.3),
+    "stall": for_a_while(open=False),
+    "1 byte/s": for_a_while(rate=1),
+    "half-open, nothing from the origin": for_a_while(open=False, directions=[DOWN]),
+    "half-open, nothing to the origin": for_a_while(open=False, directions=[UP]),
+}
+REPEATED = {
+    "RST": lambda proxy: proxy.reset(),
+    "cut": lambda proxy: proxy.harm("cut"),
+    "flipped bit": lambda proxy: proxy.harm("flip"),
+    "flipped bit, to the origin": lambda proxy: proxy.harm("flip", UP),
+    "missing bytes": lambda proxy: proxy.harm("truncate"),
+}
+
+
+class TreeNetwork(ManyMirrors):
+    def setUp(self):
+        super().setUp()
+        self.begin()
+
+    def proxy(self, port):
+        return ChaosProxy.started(self, self.direct[port], self.chance.random())
+
+    def change(self):
+        self.content.change(0.2)
+        (self.tree / f"large{self.chance.randrange(3)}").write_bytes(self.chance.randbytes(400_000))
+
+    def break_all(self, proxies):
+        """Every fault for its time, with versions published meanwhile; then none."""
+        names = self.chance.sample(sorted(proxies), len(proxies))
+        for name in names:
+            if name in FAULTS:
+                FAULTS[name](proxies[name])
+        over = time.monotonic() + FAULT_S * self.chance.uniform(0.8, 1.5)
+        versions, publish_at = 0, 0
+        while time.monotonic() < over:
+            for name in names:
+                if name in REPEATED:
+                    REPEATED[name](proxies[name])
+            if time.monotonic() >= publish_at:
+                self.change()
+                self.newest = self.publish()
+                versions += 1
+                publish_at = time.monotonic() + FAULT_S / 3
+            time.sleep(EACH_S * self.chance.uniform(0.5, 1.5))  # the next one
+        for name in names:
+            proxies[name].heal()
+        return versions
+
+    def recover(self, accounts, mirrors, since, versions):
+        for fault, name in mirrors.items():
+            account = accounts[fault]
+            account.runs += 1
+            account.versions += versions
+            try:
+                self.whole(name, self.newest)
+                account.recovered(time.monotonic() - since)
+                self.compare_with(account, name, fault)
+            except AssertionError as error:
+                account.lost += 1
+                account.complaints.append(f"{fault}: {error}")
+
+    def every_fault(self, port):
+        accounts = {fault: TreeAccount(f"{port} port: {fault}") for fault in (*FAULTS, *REPEATED)}
+        proxies = {fault: self.proxy(port) for fault in accounts}
+        mirrors = {fault: f"m{i}" for i, fault in enumerate(accounts)}
+        for fault, name in mirrors.items():
+            self.mirror(name, **{port: proxies[fault].endpoint})
+        for name in mirrors.values():
+            self.whole(name, self.newest)
+        for _ in range(ROUNDS):
+            versions = self.break_all(proxies)
+            self.recover(accounts, mirrors, time.monotonic(), versions)
+        for fault in REPEATED:
+            happened = proxies[fault].accepted if fault == "RST" else proxies[fault].done
+            accounts[fault].more = f"times={happened}"
+            self.assertGreater(happened, 0, f"{fault} did not happen")
+        for account in accounts.values():
+            print(account.line(), flush=True)
+        self.assertEqual([c for a in accounts.values() for c in a.complaints], [])
+        return mirrors
+
+    def test_content_port(self):
+        mirrors = self.every_fault("content")
+        said = (self.dir / f"{mirrors['flipped bit']}.log").read_text()
+        self.assertRegex(said, "bad_hash|bad_|truncated|too_large|unavailable", "no bit was noticed")
+
+    def test_serve_port(self):
+        self.every_fault("serve")
+
+    def test_publish_port(self):
+        self.every_fault("publish")
+
+    def test_slow_source_is_left_for_the_next(self):
+        """1 byte/s that never ends, and half-open for ever: each has another source beside it."""
+        faults = {"1 byte/s for ever, another source": dict(rate=1),
+                  "half-open for ever, another source": dict(open=False)}
+        accounts = {fault: TreeAccount(f"content port: {fault}") for fault in faults}
+        proxies = {fault: self.proxy("content") for fault in faults}
+        mirrors = {fault: f"m{i}" for i, fault in enumerate(faults)}
+        for fault, name in mirrors.items():
+            self.mirror(name, [proxies[fault].endpoint, self.direct["content"]])
+        for name in mirrors.values():
+            self.whole(name, self.newest)
+        for fault, settings in faults.items():
+            proxies[fault].set(DOWN, **settings)
+        (self.tree / "large").write_bytes(self.chance.randbytes(LARGE))  # in no event
+        self.newest = self.publish()
+        self.recover(accounts, mirrors, time.monotonic(), 1)
+        for account in accounts.values():
+            self.assertLess(account.worst, 45, "the slow one held it up")
+            account.close(self)
+
+    def test_what_came_is_not_fetched_again(self):
+        """Connections are reset again and again while a large file comes."""
+        account = TreeAccount("content port: RST in a large file")
+        proxy = self.proxy("content")
+        self.mirror("m0", more='bandwidth = "2MB"', content=proxy.endpoint)
+        self.whole("m0", self.newest)
+        before = self.status("m0")["bytes_received"]
+        (self.tree / "large").write_bytes(self.chance.randbytes(LARGE))
+        self.newest = self.publish()
+        published, cuts = time.monotonic(), 0
+        step = LARGE // 5
+        for part in range(1, 5):
+            until(f"part {part} is there",
+                  lambda p=part: self.status("m0").get("bytes_received", 0) - before > step * p, 60, 0.01)
+            proxy.reset()
+            cuts += 1
+        self.recover({"large": account}, {"large": "m0"}, published, 1)
+        received = self.status("m0")["bytes_received"] - before
+        account.more = f"resets={cuts} received={received / LARGE:.2f} of its size"
+        self.assertLess(received, LARGE * 1.2)
+        account.close(self)
+
+
+if __name__ == "__main__":
+    main(sys.argv)
