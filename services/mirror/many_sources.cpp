@@ -46,6 +46,24 @@ class ManySources::Passing final : public tree::ContentSink {
   proto::Hash hash_;
 };
 
+// Places that failed. Who may only be away for a moment may have what the others lack.
+class ManySources::Failures {
+ public:
+  void add(const std::string& what, bool given_up) {
+    last_ = what;
+    for_a_moment_ |= !given_up;
+  }
+  bool none() const { return last_.empty(); }
+  // `lacked`: all that did not come is lacking somewhere.
+  void check(bool lacked) const {
+    if (!none() && (for_a_moment_ || !lacked)) throw tree::SourceError(last_);
+  }
+
+ private:
+  std::string last_;
+  bool for_a_moment_ = false;
+};
+
 ManySources::ManySources(SourceList& list, Choose choose, TransferLine* line)
     : list_(list), choose_(std::move(choose)), line_(line) {}
 
@@ -70,6 +88,10 @@ std::vector<ManySources::Place*> ManySources::order() const {
   for (const auto& [state, place] : all)
     if (state != State::SetAside || all.front().first == State::SetAside) order.push_back(place);
   return order;
+}
+
+bool ManySources::spoilt(const proto::Hash& hash) const {
+  return std::ranges::any_of(places_, [&](const auto& place) { return place->bad.contains(hash); });
 }
 
 std::string ManySources::name() const {
@@ -127,7 +149,8 @@ std::optional<std::string> ManySources::ask(Place& place, const std::function<vo
 void ManySources::fetch_one(One fetch, const tree::Wanted& thing, std::uint64_t offset,
                             tree::ContentSink& sink) {
   choose();
-  std::string failure, lacking;
+  Failures failures;
+  std::string lacking;
   for (Place* place : order()) {
     if (place->bad.contains(thing.hash)) continue;
     Passing passing(sink, *this, from_, *place);
@@ -135,7 +158,7 @@ void ManySources::fetch_one(One fetch, const tree::Wanted& thing, std::uint64_t 
     const auto failed =
         ask(*place, [&] { ((*place->source).*fetch)(thing, offset, passing); });
     if (failed)
-      failure = *failed;
+      failures.add(*failed, list_.given_up(place->url));
     else if (passing.lacking.empty())
       return;
     else
@@ -144,7 +167,7 @@ void ManySources::fetch_one(One fetch, const tree::Wanted& thing, std::uint64_t 
     if (offset >= thing.size_bytes && passing.written > 0 && places_.size() > 1)
       return sink.end();
   }
-  if (!failure.empty()) throw tree::SourceError(failure);
+  failures.check(!lacking.empty() || spoilt(thing.hash));
   sink.gone(thing.hash, lacking.empty() ? "no source sent it as it was signed" : lacking);
 }
 
@@ -164,7 +187,7 @@ void ManySources::fetch_many(
         fetch) {
   choose();
   before_from_ = std::exchange(lately_from_, {});
-  std::string failure;
+  Failures failures;
   std::unordered_map<proto::Hash, std::string> lacking;
   for (Place* place : order()) {
     std::vector<proto::Hash> asked;
@@ -173,13 +196,14 @@ void ManySources::fetch_many(
     if (asked.empty()) continue;
     Passing passing(sink, *this, lately_from_, *place);
     if (const auto failed = ask(*place, [&] { fetch(*place->source, asked, passing); }))
-      failure = *failed;
+      failures.add(*failed, list_.given_up(place->url));
     std::erase_if(hashes, [&](const proto::Hash& hash) { return passing.came.contains(hash); });
     lacking.merge(passing.lacking);
     // The only one there is is not let off for what followed the right answer.
-    if (hashes.empty() && (failure.empty() || places_.size() > 1)) return;
+    if (hashes.empty() && (failures.none() || places_.size() > 1)) return;
   }
-  if (!failure.empty()) throw tree::SourceError(failure);
+  failures.check(std::ranges::all_of(
+      hashes, [&](const proto::Hash& hash) { return lacking.contains(hash) || spoilt(hash); }));
   for (const proto::Hash& hash : hashes) {
     const auto why = lacking.find(hash);
     sink.gone(hash, why == lacking.end() ? "no source sent it as it was signed" : why->second);

@@ -52,10 +52,12 @@ class ManySources final : public tree::ContentSource {
     bool dismissed = false;               // set aside in this work
   };
   class Passing;
+  class Failures;
 
   void choose();
   // Those to ask for a thing now: as they were chosen, but those that fail last.
   std::vector<Place*> order() const;
+  bool spoilt(const proto::Hash& hash) const;  // some place has sent another thing for it
   using One = void (HttpSource::*)(const tree::Wanted&, std::uint64_t, tree::ContentSink&);
   void fetch_one(One fetch, const tree::Wanted& thing, std::uint64_t offset,
                  tree::ContentSink& sink);

@@ -72,7 +72,9 @@ void SourceList::failed(const std::string& url, const std::string& why) {
   Record& record = records_[url];
   record.last_error = why;
   record.backoff = longer(record.backoff, kBackoff, kBackoffMost);
-  record.failing_until = clock_.now().mono + record.backoff;
+  const base::MonoTime now = clock_.now().mono;
+  record.failing_until = now + record.backoff;
+  if (!record.failing_since) record.failing_since = now;
 }
 
 void SourceList::delivered(const std::string& url, std::uint64_t bytes) {
@@ -81,12 +83,20 @@ void SourceList::delivered(const std::string& url, std::uint64_t bytes) {
   record.bytes += bytes;
   record.backoff = {};
   record.failing_until = {};
+  record.failing_since.reset();
 }
 
 SourceList::State SourceList::state_of(const std::string& url) const {
   const std::lock_guard lock(mutex_);
   const auto it = records_.find(url);
   return it == records_.end() ? State::Ready : state(it->second, clock_.now().mono);
+}
+
+bool SourceList::given_up(const std::string& url) const {
+  const std::lock_guard lock(mutex_);
+  const auto it = records_.find(url);
+  return it != records_.end() && it->second.failing_since &&
+         clock_.now().mono - *it->second.failing_since >= kGivenUp;
 }
 
 std::vector<SourceList::Place> SourceList::places() const {

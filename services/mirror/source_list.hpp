@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <unordered_set>
 #include <vector>
@@ -25,6 +26,8 @@ class SourceList {
   // One that failed as a whole is asked last for a while, twice as long each further time.
   static constexpr base::Duration kBackoff = std::chrono::seconds(5);
   static constexpr base::Duration kBackoffMost = std::chrono::minutes(5);
+  // One that has only failed for so long is not waited for: what nobody else has is nowhere.
+  static constexpr base::Duration kGivenUp = std::chrono::seconds(60);
   static constexpr std::size_t kMost = 64;  // places that are remembered
 
   explicit SourceList(const base::Clock& clock) : clock_(clock) {}
@@ -42,6 +45,7 @@ class SourceList {
 
   enum class State { Ready, Failing, SetAside };
   State state_of(const std::string& url) const;
+  bool given_up(const std::string& url) const;
   struct Place {
     std::string url;
     State state = State::Ready;
@@ -58,6 +62,7 @@ class SourceList {
     std::unordered_set<proto::Hash> bad{};  // since it was last set aside
     base::Duration aside{}, backoff{};
     base::MonoTime aside_until{}, failing_until{};
+    std::optional<base::MonoTime> failing_since{};
     std::string last_error{};
   };
   State state(const Record& record, base::MonoTime now) const;

@@ -5,6 +5,7 @@
 #include "proto/content.hpp"
 #include "proto/sha256.hpp"
 #include "services/tree/progress.hpp"
+#include "test/services/mirror/virtual_clock.hpp"
 
 #include <map>
 #include <optional>
@@ -140,6 +141,37 @@ TEST_CASE("what one source lacks comes from the next", "[sources]") {
   // And what none has is said to be gone.
   all.fetch_objects(std::vector<tree::Wanted>{{proto::sha256("nowhere"), 7}}, taker);
   CHECK(taker.lacking.size() == 1);
+}
+
+TEST_CASE("who is away for long does not hold back what the others lack", "[sources]") {
+  Server there;
+  const auto wanted = objects(3);
+  there.things[wanted[0].hash] = content(0);
+  test::VirtualClock clock;
+  SourceList list(clock);
+  list.set({"http://127.0.0.1:1", there.url});
+  const auto fetch = [&] {
+    ManySources all(list, [&] { return list.order(); });
+    Taker taker(all);
+    try {
+      all.fetch_objects(wanted, taker);
+    } catch (const tree::SourceError&) {
+      return std::size_t{0};
+    }
+    CHECK(taker.got.size() == 1);
+    return taker.lacking.size();
+  };
+  CHECK(fetch() == 0);  // it may have them, and be back in a moment
+  clock.pass(SourceList::kGivenUp - std::chrono::seconds(1));
+  CHECK(fetch() == 0);
+  clock.pass(std::chrono::seconds(1));
+  CHECK(fetch() == 2);
+  // Where nobody answers nothing is known.
+  list.set({"http://127.0.0.1:1"});
+  CHECK(fetch() == 0);
+  list.delivered("http://127.0.0.1:1", 1);
+  list.set({"http://127.0.0.1:1", there.url});
+  CHECK(fetch() == 0);
 }
 
 TEST_CASE("what a source spoils comes from the next, and after three it is set aside",
