@@ -147,7 +147,7 @@ std::optional<std::string> ManySources::ask(Place& place, const std::function<vo
 }
 
 void ManySources::fetch_one(One fetch, const tree::Wanted& thing, std::uint64_t offset,
-                            tree::ContentSink& sink) {
+                            tree::ContentSink& sink, Absent absent) {
   choose();
   Failures failures;
   std::string lacking;
@@ -158,7 +158,7 @@ void ManySources::fetch_one(One fetch, const tree::Wanted& thing, std::uint64_t 
     const auto failed =
         ask(*place, [&] { ((*place->source).*fetch)(thing, offset, passing); });
     if (failed)
-      failures.add(*failed, list_.given_up(place->url));
+      failures.add(*failed, absent == Absent::NeedNotCome || list_.given_up(place->url));
     else if (passing.lacking.empty())
       return;
     else
@@ -173,12 +173,13 @@ void ManySources::fetch_one(One fetch, const tree::Wanted& thing, std::uint64_t 
 
 void ManySources::fetch_pack(const tree::Wanted& pack, std::uint64_t offset,
                              tree::ContentSink& sink) {
-  fetch_one(&HttpSource::fetch_pack, pack, offset, sink);
+  // There is a way without packs: who is away need not be waited for.
+  fetch_one(&HttpSource::fetch_pack, pack, offset, sink, Absent::NeedNotCome);
 }
 
 void ManySources::fetch_range(const tree::Wanted& object, std::uint64_t offset,
                               tree::ContentSink& sink) {
-  fetch_one(&HttpSource::fetch_range, object, offset, sink);
+  fetch_one(&HttpSource::fetch_range, object, offset, sink, Absent::MayHaveIt);
 }
 
 void ManySources::fetch_many(

@@ -59,8 +59,9 @@ class ManySources final : public tree::ContentSource {
   std::vector<Place*> order() const;
   bool spoilt(const proto::Hash& hash) const;  // some place has sent another thing for it
   using One = void (HttpSource::*)(const tree::Wanted&, std::uint64_t, tree::ContentSink&);
+  enum class Absent { MayHaveIt, NeedNotCome };  // a place that cannot be asked just now
   void fetch_one(One fetch, const tree::Wanted& thing, std::uint64_t offset,
-                 tree::ContentSink& sink);
+                 tree::ContentSink& sink, Absent absent);
   void fetch_many(std::vector<proto::Hash> hashes, tree::ContentSink& sink,
                   const std::function<void(HttpSource&, const std::vector<proto::Hash>&,
                                            tree::ContentSink&)>& fetch);
