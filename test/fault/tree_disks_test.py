@@ -275,13 +275,10 @@ class TreeDisks(FaultyTrees):
         account = TreeAccount("origin's disk full")
         for turn in range(ROUNDS):
             before = self.version("origin")
-            large = self.tree / f"large{turn}"
-            with open(large, "wb") as file:
-                file.write(self.chance.randbytes(1_500_000))
-                # Too little left for a copy of it.
-                file.flush()
-                os.fsync(file.fileno())
-                disk.fill(self.chance.choice((0, 60_000, 500_000)))
+            large, size = self.tree / f"large{turn}", 1_500_000
+            # Room for this, and too little for a copy of it.
+            disk.fill(size + self.chance.choice((20_000, 60_000, 500_000)))
+            large.write_bytes(self.chance.randbytes(size))
             self.until_status("it says so", lambda s: s["state"] == "failed"
                               and re.search("No space left|full", s["last_error"]), "origin", 90)
             self.assertEqual(self.version("origin"), before)

@@ -6,7 +6,6 @@ MIRRORBUS_ROUNDS (1), MIRRORBUS_VERSIONS: published under readers (100). MIRRORB
 """
 import hashlib
 import http.server
-import subprocess
 import sys
 import threading
 import time

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 
-from faulty_trees import ManyMirrors, TreeAccount, main, setting, until
+from faulty_trees import ManyMirrors, TreeAccount, free_ports, main, setting
 
 ROUNDS, FLIPS = setting("ROUNDS", 1), setting("FLIPS", 40)
 
@@ -34,16 +34,8 @@ class Rot(ManyMirrors):
                  if p.is_file() and not p.is_symlink() and p.lstat().st_size > 0}
         return sorted(found.values())
 
-    def serving(self, name, **settings):
-        """A mirror that serves others; its content endpoint."""
-        port = self.free_port()
-        self.mirror(name, **settings)
-        return port
-
     def begin_with_server(self):
         """Mirror m0 serves, too, and is at the newest version."""
-        from world import free_ports
-
         self.begin()
         self.port = free_ports(1)[0]
         self.mirror("m0", more=f'[content]\nlisten = "127.0.0.1:{self.port}"')
@@ -56,13 +48,11 @@ class Rot(ManyMirrors):
         found = 0
         for turn in range(ROUNDS):
             victims = self.chance.sample(self.files(self.copies["m0"]), FLIPS)
-            links = 0
             for file in victims:
                 self.flip(file)
-                links += file.lstat().st_nlink
             said = self.ask("m0/state", "verify", tree="t")["ok"]
             self.assertFalse(said["equal"])
-            names = {p["path"] if isinstance(p, dict) else p for p in (d["path"] for d in said["paths"])}
+            names = {difference["path"] for difference in said["paths"]}
             missed = [str(f.relative_to(self.copies["m0"])) for f in victims
                       if not names & self.names_of(f)]
             self.assertEqual(missed, [], f"of {said['differences']} differences")
@@ -101,7 +91,8 @@ class Rot(ManyMirrors):
             account.runs, account.versions = account.runs + 1, account.versions + 1
             sources = {s["url"]: s for s in self.status(name)["sources"]}
             rotten = sources[self.served.replace("tcp", "http")]
-            account.more = f"bad items seen={rotten['bad_items']}"
+            # It sees that its files are not what they were, and does not hand them out.
+            account.more = f"bad items sent={rotten['bad_items']}"
             self.assertTrue(self.ask("m0/state", "verify", tree="t", repair=True)["ok"]["repaired"])
         account.close(self)
 

@@ -43,6 +43,7 @@ path = "{dir}/place/tree"
 work = "{dir}/work"
 owner = "none"
 origin = "{origin}"
+{tree}
 """
 RULE = '[[trust.allow]]\ntopics = ["{topics}"]\nkeys = ["openpgp:{key}"]\n'
 
@@ -50,18 +51,19 @@ RULE = '[[trust.allow]]\ntopics = ["{topics}"]\nkeys = ["openpgp:{key}"]\n'
 class Victim:
     """Everything is in a directory of its own. `close` also after a failed start."""
 
-    def __init__(self, mirrord, tail, *, origin, rules, buses=1, command=()):
+    def __init__(self, mirrord, tail, *, origin, rules, buses=1, command=(), tree=""):
         """`rules`: (topics, in the keyring?) by key name; a key without topics is in no rule. `tail` may be
-        None. `buses`: how many endpoints there are to publish at; each has a budget of its own."""
+        None. `buses`: how many endpoints there are to publish at; each has a budget of its own. `tree`: more
+        lines of the tree's configuration."""
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="mirrorbus-fault-", dir="/tmp"))
         self.processes, self.buses = [], []
         try:
-            self.start(mirrord, tail, origin, rules, buses, list(command))
+            self.start(mirrord, tail, origin, rules, buses, list(command), tree)
         except BaseException:
             self.close()
             raise
 
-    def start(self, mirrord, tail, origin, rules, buses, command):
+    def start(self, mirrord, tail, origin, rules, buses, command, tree):
         (self.dir / "place").mkdir()
         (self.dir / "trust").mkdir(mode=0o700)
         self.keys = {name: Key(self.dir / "keys", name) for name in rules}
@@ -77,9 +79,11 @@ class Victim:
             self.buses.append(Bus(f"ipc://{self.dir}/p{i}", f"ipc://{self.dir}/s{i}", streams))
         sources = ", ".join(f'{{ publish = "{b.publish}", serve = "{b.serve}" }}' for b in self.buses)
         self.config = self.dir / "victim.toml"
-        self.config.write_text(CONFIG.format(dir=self.dir, rules=text, origin=origin, sources=sources))
+        self.config.write_text(CONFIG.format(dir=self.dir, rules=text, origin=origin, sources=sources,
+                                              tree=tree))
+        self.command = [*command, mirrord, "--config", self.config]
         with open(self.dir / "log", "wb") as log:
-            self.process = subprocess.Popen([*command, mirrord, "--config", self.config], stderr=log)
+            self.process = subprocess.Popen(self.command, stderr=log)
             self.processes.append(self.process)
             self.events = queue.Queue()
             if tail:
@@ -94,6 +98,17 @@ class Victim:
         for bus in self.buses:
             bus.wait_for_subscriptions(b"\1", 2 if tail else 1)
             bus.wait_for_subscriptions(TOPIC.encode() + b"\0", 1)
+
+    def restart(self):
+        """The daemon alone; nobody has spoken to it yet."""
+        self.process.terminate()
+        self.process.wait(20)
+        self.processes.remove(self.process)
+        with open(self.dir / "log", "ab") as log:
+            self.process = subprocess.Popen(self.command, stderr=log)
+        self.processes.append(self.process)
+        until(self.log, self.answers)
+        self.http_port = self.ask("info")["http_port"]
 
     def close(self):
         for process in self.processes:
