@@ -1,6 +1,7 @@
 """A disk of its own for a test: an ext4 on a loop device, in a mount namespace of the test's own, that can be filled
 up, have quotas, become read-only, go away and come back."""
 import ctypes
+import mmap
 import os
 import struct
 
@@ -61,6 +62,21 @@ class DiskImage:
 
     def empty(self):
         (self.path / "filler").unlink()
+
+    def rot(self, file, chance):
+        """Flips a bit of its content on the disk, which the file system is not told of."""
+        content = file.read_bytes()
+        os.sync()
+        with open(self.image, "r+b") as image, mmap.mmap(image.fileno(), 0) as disk:
+            bit, at, found = chance.randrange(min(len(content), 4096) * 8), 0, 0
+            while (at := disk.find(content[:4096], at)) >= 0:
+                disk[at + bit // 8] ^= 1 << bit % 8
+                found, at = found + 1, at + 1
+            disk.flush()
+        with open(file, "rb") as held:
+            os.posix_fadvise(held.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        if not found or file.read_bytes() == content:
+            raise RuntimeError(f"{file} was not changed on the disk ({found} places)")
 
     def quota(self, blocks, uid=0):
         """The user may have so many KiB there; 0: as much as there is. OSError where there are none."""

@@ -159,13 +159,13 @@ class ManyMirrors(FaultyTrees):
         self.up("origin")
         self.newest = self.publish()
 
-    def mirror(self, name, sources=None, more="", bus="", **ways):
+    def mirror(self, name, sources=None, more="", bus="", path=None, **ways):
         """`ways`: other endpoints than the origin's own, by port. `sources`: content endpoints, else that
-        way."""
+        way. `path`: of its tree, where that is not beside its state."""
         ways = self.direct | ways
         sources = sources or [ways["content"]]
         (self.dir / name).mkdir()
-        self.copies[name] = self.dir / name / "tree"
+        self.copies[name] = path or self.dir / name / "tree"
         source = ", ".join(f'"{s.replace("tcp://", "http://")}"' for s in sources)
         self.config(name, MIRROR.format(path=self.copies[name], source=source, more=more, **ways),
                     bus=bus, state=f"{name}/state")

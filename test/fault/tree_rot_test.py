@@ -9,8 +9,11 @@ import os
 import sys
 import time
 
+import namespaces
+from disk_image import DiskImage
 from faulty_trees import ManyMirrors, TreeAccount, free_ports, main, setting
 
+NONE = namespaces.enter("mount")
 ROUNDS, FLIPS = setting("ROUNDS", 1), setting("FLIPS", 40)
 
 
@@ -34,11 +37,11 @@ class Rot(ManyMirrors):
                  if p.is_file() and not p.is_symlink() and p.lstat().st_size > 0}
         return sorted(found.values())
 
-    def begin_with_server(self):
-        """Mirror m0 serves, too, and is at the newest version."""
+    def begin_with_server(self, path=None):
+        """Mirror m0 serves, too, and is at the newest version. `path`: of its tree."""
         self.begin()
         self.port = free_ports(1)[0]
-        self.mirror("m0", more=f'[content]\nlisten = "127.0.0.1:{self.port}"')
+        self.mirror("m0", more=f'[content]\nlisten = "127.0.0.1:{self.port}"', path=path)
         self.whole("m0", self.newest)
         self.served = f"tcp://127.0.0.1:{self.port}"
 
@@ -72,6 +75,37 @@ class Rot(ManyMirrors):
         """All that this inode is called in its tree."""
         root, inode = self.copies["m0"], file.lstat().st_ino
         return {str(p.relative_to(root)) for p in root.rglob("*") if p.lstat().st_ino == inode}
+
+    def test_below_the_file_system(self):
+        """Where not even times tell: on the disk itself. Another mirror fetches from there, and is not taken in."""
+        if NONE or os.geteuid() != 0:
+            self.skipTest(NONE or "no loop devices here")
+        account = TreeAccount("bits flipped on a mirror's disk")
+        try:
+            disk = DiskImage(self.dir / "disk", 32 << 20)
+        except RuntimeError as error:
+            self.skipTest(f"no disk of our own: {error}")
+        self.addCleanup(disk.close)
+        self.begin_with_server(disk.path / "tree")
+        for turn in range(ROUNDS):
+            large = [p for p in self.files(self.copies["m0"]) if p.lstat().st_size >= 300]
+            victims = self.chance.sample(large, 2)  # a third sets it aside
+            for file in victims:
+                disk.rot(file, self.chance)
+            name = f"m{turn + 1}"
+            self.mirror(name, [self.served, self.direct["content"]])
+            began = time.monotonic()
+            self.whole(name, self.newest)
+            account.recovered(time.monotonic() - began)
+            self.compare_with(account, name, f"turn {turn}")
+            self.assertGreaterEqual(self.refused(name), 2)
+            names = {d["path"] for d in self.ask("m0/state", "verify", tree="t")["ok"]["paths"]}
+            for file in victims:
+                self.assertTrue(names & self.names_of(file), f"{file} is not among {names}")
+            self.assertTrue(self.ask("m0/state", "verify", tree="t", repair=True)["ok"]["repaired"])
+            self.compare_with(account, "m0", f"repaired, turn {turn}")
+            account.runs, account.versions = account.runs + 1, account.versions + 1
+        account.close(self)
 
     def test_rotten_mirror_is_not_believed(self):
         """A mirror whose tree has rotted serves another one, and the origin is second: each bad one comes from
@@ -147,6 +181,8 @@ class Rot(ManyMirrors):
             self.resumed(account, "m1", time.monotonic())
             bad += self.refused("m1") - before
         account.more = f"refused={bad:.0f}"
+        self.assertGreaterEqual(bad, ROUNDS)
+        self.assertLess(account.worst, 20, "a pack is only one way")
         account.close(self)
 
     def test_object_of_the_origin(self):
