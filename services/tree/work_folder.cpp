@@ -109,7 +109,8 @@ WorkFolder::WorkFolder(const std::string& tree_path, const std::string& tree_nam
     if (!lock_) throw_errno("opening " + path_ + "/lock");
     return ::flock(lock_.get(), LOCK_EX | LOCK_NB) == 0;
   };
-  // A file that is open for writing keeps the disk from being remounted read-only; NFS locks no other.
+  // A file that is open for writing keeps the disk from being remounted read-only. NFS locks no
+  // other.
   if (!locked(O_RDONLY) && !(errno == EBADF && locked(O_RDWR))) {
     if (errno != EWOULDBLOCK) throw_errno("locking " + path_);
     throw std::runtime_error("work folder " + path_ + " is in use by another process");
