@@ -20,12 +20,12 @@ PullDesk::Peer* PullDesk::peer(const proto::Bytes& run, base::MonoTime now) {
   return peers_.size() >= kMostPeers ? nullptr : &peers_[run];
 }
 
-// Who pulls from whom; returns how many pull here.
+// Who pulls from whom, but for the slow; returns how many pull here.
 std::size_t PullDesk::count_guests(base::MonoTime now) {
   std::size_t here = 0;
   for (auto& [run, peer] : peers_) peer.guests = 0;
   for (const auto& [run, peer] : peers_) {
-    if (peer.until <= now) continue;
+    if (peer.until <= now || now - peer.since >= kSlow) continue;
     if (peer.at.empty())
       ++here;
     else if (const auto at = peers_.find(peer.at); at != peers_.end())
@@ -87,6 +87,7 @@ PullDesk::Verdict PullDesk::give(Peer& asker, const proto::Bytes& run, std::uint
     ++begun_;
     asker.at.clear();
     asker.until = now + kLease;
+    asker.since = now;
     return {Pull::Here, {}, kPulling};
   }
   if (!others.empty() && others.front()->second.guests < limits_.elsewhere) {
@@ -95,6 +96,7 @@ PullDesk::Verdict PullDesk::give(Peer& asker, const proto::Bytes& run, std::uint
     peers_.at(others.front()->first).given = ++turn_;
     asker.at = others.front()->first;
     asker.until = now + kLease;
+    asker.since = now;
     return verdict;
   }
   // So that thousands who wait do not ask thousands of times a second.

@@ -18,6 +18,8 @@ namespace mirrorbus::mirror {
 class PullDesk {
  public:
   static constexpr base::Duration kLease = std::chrono::seconds(6);
+  // Who takes longer goes on, and is not waited for: one on a slow line holds up nobody else.
+  static constexpr base::Duration kSlow = std::chrono::seconds(20);
   // To who has not said for so long that it has anything nobody is sent.
   static constexpr base::Duration kForget = std::chrono::seconds(120);
   static constexpr std::size_t kMostPeers = 4096;
@@ -48,7 +50,7 @@ class PullDesk {
     std::string content{};
     base::MonoTime heard{};
     // While `until` lies ahead it pulls: from another run, or, if `at` is empty, here.
-    base::MonoTime until{};
+    base::MonoTime until{}, since{};
     std::uint64_t pulls = 0;  // which version
     proto::Bytes at{};
     std::size_t guests = 0;   // who pull from it, counted anew for each question

@@ -29,7 +29,11 @@ struct Desk {
   PullDesk desk;
   test::VirtualClock clock;
   PullDesk::Verdict said(int who, std::uint64_t number, std::uint64_t want) {
-    return desk.said(run_of(who), number, want, url_of(who), 7, clock.time.mono);
+    return said(who, number, want, url_of(who));
+  }
+  PullDesk::Verdict said(int who, std::uint64_t number, std::uint64_t want,
+                         const std::string& content) {
+    return desk.said(run_of(who), number, want, content, 7, clock.time.mono);
   }
 };
 
@@ -76,6 +80,23 @@ TEST_CASE("who wants what nobody has puts off nobody", "[desk]") {
   }
   // A new version: as for every one, the first few pull here.
   for (int who = 1; who < 3; ++who) CHECK(d.said(who, 6, 7).pull == Pull::Here);
+}
+
+TEST_CASE("who is slow keeps its place and holds up nobody", "[desk]") {
+  Desk d;
+  for (int who = 1; who < 5; ++who) {  // the first few, who serve nobody
+    CHECK(d.said(who, 0, 7, "").pull == Pull::Here);
+    if (who > 1) d.said(who, 7, 0, "");
+  }
+  CHECK(d.said(5, 0, 7).pull == Pull::Later);
+  for (auto waited = base::Duration{}; waited < PullDesk::kSlow; waited += 2s) {
+    CHECK(d.said(5, 0, 7).pull == Pull::Later);
+    d.clock.pass(2s);
+    CHECK(d.said(1, 0, 7, "").pull == Pull::Here);
+  }
+  CHECK(d.said(5, 0, 7).pull == Pull::Here);
+  CHECK(d.said(6, 0, 7).pull == Pull::Later);
+  CHECK(d.said(1, 0, 7, "").pull == Pull::Here);
 }
 
 TEST_CASE("a place is for one version", "[desk]") {
