@@ -86,7 +86,7 @@ std::vector<ManySources::Place*> ManySources::order() const {
   std::ranges::stable_sort(all, {}, &std::pair<State, Place*>::first);
   std::vector<Place*> order;
   for (const auto& [state, place] : all)
-    if (state != State::SetAside || all.front().first == State::SetAside) order.push_back(place);
+    if (state != State::SetAside || all.front().first != State::Ready) order.push_back(place);
   return order;
 }
 

@@ -47,8 +47,8 @@ std::vector<std::string> SourceList::order() const {
   const auto state_of = [&](const std::string& url) { return state(records_.at(url), now); };
   std::vector<std::string> order = urls_;
   std::ranges::stable_sort(order, {}, state_of);
-  const auto aside = std::ranges::find(order, State::SetAside, state_of);
-  if (aside != order.begin()) order.erase(aside, order.end());
+  if (!order.empty() && state_of(order.front()) == State::Ready)
+    order.erase(std::ranges::find(order, State::SetAside, state_of), order.end());
   return order;
 }
 

@@ -35,8 +35,8 @@ class SourceList {
   // Those there are now, in the order to ask them; each once. What is known of one that comes again
   // stays known.
   void set(std::vector<std::string> urls);
-  // In the order to ask them: those that do well, then those that fail; none that is set aside,
-  // unless there is no other.
+  // In the order to ask them: those that do well, then those that fail; those that are set aside
+  // only where none does well.
   std::vector<std::string> order() const;
 
   void bad(const std::string& url, const proto::Hash& item, const std::string& why);

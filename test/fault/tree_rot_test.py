@@ -164,7 +164,7 @@ class Rot(ManyMirrors):
             self.resumed(account, "m1", time.monotonic())
             bad += self.refused("m1") - before
         account.more = f"refused={bad:.0f}"
-        self.assertGreaterEqual(bad, ROUNDS)
+        self.assertGreaterEqual(bad, min(ROUNDS, 3))  # then that mirror is left alone
         account.close(self)
 
     def test_pack_of_the_origin(self):
@@ -181,7 +181,7 @@ class Rot(ManyMirrors):
             self.resumed(account, "m1", time.monotonic())
             bad += self.refused("m1") - before
         account.more = f"refused={bad:.0f}"
-        self.assertGreaterEqual(bad, ROUNDS)
+        self.assertGreaterEqual(bad, min(ROUNDS, 3))
         self.assertLess(account.worst, 20, "a pack is only one way")
         account.close(self)
 

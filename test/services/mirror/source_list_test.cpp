@@ -49,6 +49,8 @@ TEST_CASE("where all are set aside they are asked all the same", "[sources]") {
   CHECK(list.order() == Order{"a"});
   list.set({"a", "b"});
   CHECK(list.order() == Order{"b"});
+  list.failed("b", "away");
+  CHECK(list.order() == Order{"b", "a"});
 }
 
 TEST_CASE("a source that fails is asked last for a while", "[sources]") {
