@@ -102,6 +102,8 @@ std::string versions_text(const proto::Value& answer) {
         human_bytes(number_of(version, "bytes")), human_bytes(number_of(version, "pack_bytes")),
         is_true(version, "retained") ? "" : "  not here",
         is_true(version, "incomplete") ? "  incomplete" : "");
+    const std::string held = text_of(version, "snapshot");
+    if (!held.empty()) out.insert(out.size() - 1, "  " + held);
   }
   return out;
 }

@@ -25,13 +25,16 @@ tree::MirrorSettings engine_settings(const TreeSettings& settings, const std::st
   if (settings.max_delete) engine.max_delete = {*settings.max_delete, 0};
   engine.min_free_bytes = settings.min_free;
   engine.adopt = settings.adopt;
+  engine.snapshot = settings.snapshot;
   engine.shelf = {serving ? settings.keep_packs : 0, settings.retain.versions};
   return engine;
 }
 
 // A mirror that is to be filled begins as an empty directory; the one above it must be there.
-const std::string& with_directory(const std::string& path) {
-  if (::mkdir(path.c_str(), 0755) != 0 && errno != EEXIST)
+// Where versions lie beside each other, the path is a link to one, once there is one.
+const std::string& with_directory(const TreeSettings& settings) {
+  const std::string& path = settings.path;
+  if (!settings.snapshot && ::mkdir(path.c_str(), 0755) != 0 && errno != EEXIST)
     base::throw_errno("making the tree's directory " + path);
   return path;
 }
@@ -40,8 +43,8 @@ const std::string& with_directory(const std::string& path) {
 
 MirrorRole::Engine::Engine(const TreeSettings& settings, const std::string& index_file,
                            bool serving)
-    : work(with_directory(settings.path), settings.name, settings.work,
-           tree::WorkFolder::Mount::Same),
+    : work(with_directory(settings), settings.name, settings.work,
+           settings.snapshot ? tree::WorkFolder::Mount::Link : tree::WorkFolder::Mount::Same),
       index(index_file),
       tree(engine_settings(settings, work.path(), serving), index),
       diffs(index) {}
@@ -76,6 +79,7 @@ MirrorRole::MirrorRole(const TreeContext& context, const TreeSettings& settings)
       retry_(context.loop),
       every_second_(context.loop),
       place_(context.loop),
+      sweep_(context.loop),
       hooks_(context_, settings_, log_, worker_,
              [this]() -> const tree::Index& { return engine_->index; }),
       seals_(context_, settings_, log_, worker_,
@@ -110,6 +114,8 @@ void MirrorRole::open() {
       [this, file = context_.state_dir + "/tree-" + settings_.name + ".sqlite"] {
         Opened found;
         found.engine = std::make_unique<Engine>(settings_, file, context_.serving);
+        found.engine->tree.settle();
+        if (settings_.snapshot) found.pinned = find_pinned(*found.engine);
         found.committed = found.engine->tree.committed();
         found.stream = found.engine->index.setting(kStreamKey);
         found.warning = found.engine->work.warning();
@@ -118,6 +124,7 @@ void MirrorRole::open() {
       [this](base::Outcome<Opened> found) {
         busy_ = false;
         if (found) return opened(std::move(*found));
+        engine_.reset();
         state_ = TreeState::Failed;
         last_error_ = what_failed(found.error());
         log_.error("cannot be opened, trying again in {} s: {}",
@@ -142,6 +149,8 @@ void MirrorRole::opened(Opened found) {
     metrics_.version.set(static_cast<double>(committed_number_));
     committed(committed_number_);
   }
+  if (found.pinned) pinned(std::move(*found.pinned));
+  if (settings_.snapshot) sweep_later(false);
   log_.info("at version {}", committed_number_);
   if (lacking_) retry_.start(kDiskAgain, [this] { mend(); });
   for (const auto& [stream, name] : publishers_) ask_newest(stream);

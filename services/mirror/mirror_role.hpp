@@ -49,6 +49,7 @@ class MirrorRole final : public TreeRole {
   void diff(std::uint64_t from, std::uint64_t to, PageStart after,
             peer::ControlReply reply) override;
   void dry_run(PageStart after, peer::ControlReply reply) override;
+  void rollback(std::uint64_t number, peer::ControlReply reply) override;
   void accept(peer::ControlReply reply) override;
   void pause() override;
   void resume() override;
@@ -66,10 +67,16 @@ class MirrorRole final : public TreeRole {
     std::unique_ptr<tree::DryRun> dry_run;  // not while a sync runs
     Engine(const TreeSettings& settings, const std::string& index_file, bool serving);
   };
+  // The version the link shows since a rollback, with snapshots.
+  struct Pinned {
+    tree::Snapshot version;
+    std::uint64_t next_ns = 0;  // time of the version after it, if that is held
+  };
   struct Opened {
     std::unique_ptr<Engine> engine;
     std::optional<tree::StoredVersion> committed;
     std::optional<proto::Bytes> stream;  // pinned
+    std::optional<Pinned> pinned;
     std::string warning;
   };
 
@@ -122,6 +129,13 @@ class MirrorRole final : public TreeRole {
   std::uint64_t head() const;  // the newest version known
   double lag_seconds() const;
   void measure();
+  // Snapshots (mirror_snapshots.cpp)
+  std::optional<Pinned> find_pinned() const;  // on the worker
+  void pinned(Pinned now);
+  void unpin();
+  void sweep_later(bool soon);
+  void sweep();
+  void add_held(proto::Array& versions) const;  // on the worker
   void say_verified(const proto::Value& found);
   tree::WorkControl control();
 
@@ -135,6 +149,7 @@ class MirrorRole final : public TreeRole {
   std::map<proto::Hash, proto::StreamName> publishers_;
   std::optional<Offered> offered_;
   bool lacking_ = false;  // the committed version is not whole
+  std::optional<Pinned> pinned_;
   bool forced_ = false;  // the only one known was accepted, whatever its number
   std::uint64_t asked_through_ = 0;  // missing versions up to here have been asked for
 
@@ -173,7 +188,7 @@ class MirrorRole final : public TreeRole {
     base::Counter& bad_items;
     base::Counter& set_aside;
   } metrics_;
-  base::Timer retry_, every_second_, place_, place_check_;
+  base::Timer retry_, every_second_, place_, place_check_, sweep_;
   // To ask again, by stream and version.
   std::map<std::pair<proto::Hash, std::uint64_t>, std::unique_ptr<base::Timer>> asking_;
   Hooks hooks_;

@@ -36,6 +36,13 @@ TreeStatus MirrorRole::status() const {
   status.bytes_received = bytes_received_ + (busy_ && source_ ? source_->bytes_received() : 0);
   status.last_sync_seconds = last_sync_seconds_;
   status.last_error = last_error_;
+  if (pinned_) {
+    status.version = pinned_->version.number;
+    status.tree_hash = pinned_->version.tree_hash;
+    status.last_error = fmt::format(
+        "paused: version {} is shown since a rollback, until resume; version {} is committed",
+        status.version, committed_number_);
+  }
   status.hook_error = hooks_.problem();
   return status;
 }
@@ -59,6 +66,7 @@ void MirrorRole::versions(peer::ControlReply reply) {
   worker_.submit(
       [this, coming = std::move(coming)] {
         proto::Array list = version_list(engine_->index);
+        if (settings_.snapshot) add_held(list);
         for (const tree::TargetVersion& version : coming)
           list.push_back(version_value(version.update.record, version.update.pack,
                                        version.update.incomplete, false));
@@ -211,6 +219,7 @@ void MirrorRole::pause() {
 }
 
 void MirrorRole::resume() {
+  if (pinned_) return unpin();
   paused_ = false;
   if (!stopping_) cancel_ = false;
   consider();

@@ -207,9 +207,11 @@ std::uint64_t MirrorRole::head() const {
 }
 
 double MirrorRole::lag_seconds() const {
+  std::uint64_t since_ns = pinned_ ? pinned_->next_ns : 0;
   const auto next = known_.upper_bound(committed_number_);
-  if (next == known_.end()) return 0;
-  const auto age = context_.loop.now().wall - base::from_ns(next->second.update.record.time_ns);
+  if (since_ns == 0 && next != known_.end()) since_ns = next->second.update.record.time_ns;
+  if (since_ns == 0) return 0;
+  const auto age = context_.loop.now().wall - base::from_ns(since_ns);
   return std::max(0.0, std::chrono::duration<double>(age).count());
 }
 

@@ -120,10 +120,11 @@ class TreeRole {
     (void)after;
     reply.fail("only a mirror syncs; this is the origin of the tree");
   }
-  // An origin: its tree becomes what version `number` was, and a new version; answers with that.
+  // An origin: its tree becomes what version `number` was, and a new version; answers with that. A
+  // mirror with snapshots: shows that version until resume().
   virtual void rollback(std::uint64_t number, peer::ControlReply reply) {
     (void)number;
-    reply.fail("only an origin rolls back; its mirrors follow");
+    reply.fail("only an origin rolls back, or a mirror with apply = \"snapshot\"");
   }
   // An origin: its versions go on after `number`, which `source` (a serve socket; empty: whoever is
   // configured) knows; answers with the next one's.

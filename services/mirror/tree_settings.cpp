@@ -83,8 +83,9 @@ TreeSettings read_one(const base::ConfigTable& table) {
   }
 
   tree.origin = table.text("origin", "");
-  if (table.choice("apply", {"inplace", "snapshot"}, "inplace") == "snapshot")
-    table.fail("apply", "\"snapshot\" is not built yet; use \"inplace\"");
+  tree.snapshot = table.choice("apply", {"inplace", "snapshot"}, "inplace") == "snapshot";
+  if (tree.snapshot && tree.role == TreeSettings::Role::Origin)
+    table.fail("apply", "\"snapshot\" is for a mirror; an origin's tree is what people change");
   tree.last = table.texts("last");
   if (table.has("max_delete"))
     tree.max_delete = static_cast<std::uint64_t>(table.integer("max_delete", 0, 0));

@@ -146,7 +146,7 @@ EntryStat Checker::check_entry(Unit& unit, std::uint32_t at, int fd, const Entry
       wrong = "had been changed by somebody else";
     else
       wrong = wrong_with(fd, entry, *st, was);
-    if (wrong.empty() && !check_metadata(fd, entry.name, entry, *st, flags))
+    if (wrong.empty() && !check_metadata(fd, entry.name, entry, *st, flags, was))
       wrong = kOtherMetadata;
   } catch (const std::system_error& error) {
     wrong = error.what();
@@ -158,6 +158,7 @@ EntryStat Checker::check_entry(Unit& unit, std::uint32_t at, int fd, const Entry
   note_links(unit, at, *st);
   EntryStat stat = EntryStat::of(*st);
   stat.flags |= flags;
+  if (p_.shared && entry.type != EntryType::Directory) stat.flags |= EntryStat::kShared;
   return stat;
 }
 
@@ -170,7 +171,8 @@ std::string Checker::wrong_with(int fd, const Entry& entry, struct stat& st,
       if (static_cast<std::uint64_t>(st.st_size) != entry.size) return "has another size";
       // The same inode, changed between our last look at it and our first change to the tree.
       const bool stale = was && was->ino == st.st_ino && before(ctime_of(*was), st.st_ctim) &&
-                         before(st.st_ctim, p_.begun);
+                         before(st.st_ctim, p_.begun) &&
+                         !(was->flags & EntryStat::kShared && was->same(EntryStat::of(st)));
       if (late || stale) {
         const auto read = read_file(fd, entry.name);
         if (!read || read->content != entry.content) return "has another content";
@@ -191,14 +193,17 @@ std::string Checker::wrong_with(int fd, const Entry& entry, struct stat& st,
 }
 
 // False if it is not right and cannot be made right; what cannot be made right because of the
-// filesystem's or the user's limits counts as such.
+// filesystem's or the user's limits counts as such. An inode that other versions have as well is
+// left as it is.
 bool Checker::check_metadata(int fd, const Bytes& name, const Entry& entry, struct stat& st,
-                             std::uint32_t& flags) const {
+                             std::uint32_t& flags, const EntryStat* was) const {
   using Match = MetadataPolicy::XattrMatch;
   Match xattrs = p_.policy.match_xattrs(fd, name, entry);
   if (xattrs == Match::Short) flags |= EntryStat::kXattrsShort;
   if (xattrs != Match::Differ && p_.policy.matches(st, entry)) return true;
-  const bool all_set = p_.policy.bring(p_.ops, fd, name, st, entry);
+  const bool keeps = p_.shared && was && was->ino == st.st_ino && !S_ISDIR(st.st_mode);
+  if (keeps && !(was->flags & (EntryStat::kLimited | EntryStat::kXattrsShort))) return false;
+  const bool all_set = keeps || p_.policy.bring(p_.ops, fd, name, st, entry);
   flags |= EntryStat::kUncertain;  // within the clock's present tick
   if (xattrs == Match::Differ) {
     xattrs = p_.policy.match_xattrs(fd, name, entry);

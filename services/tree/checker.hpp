@@ -30,6 +30,7 @@ class Checker {
     timespec begun, ended;
     // The committed row of a directory, where LiveTree has another.
     std::function<std::optional<DirectoryRow>(proto::ByteView path)> committed;
+    bool shared = false;  // as in PlanInput
   };
   // `suspects`: Applier::suspects().
   Checker(const Parts& parts, std::vector<std::pair<std::uint32_t, std::uint32_t>> suspects);
@@ -80,7 +81,7 @@ class Checker {
   std::string wrong_with(int fd, const proto::Entry& entry, struct stat& st,
                          const EntryStat* was) const;
   bool check_metadata(int fd, const proto::Bytes& name, const proto::Entry& entry,
-                      struct stat& st, std::uint32_t& flags) const;
+                      struct stat& st, std::uint32_t& flags, const EntryStat* was = nullptr) const;
   void note_links(Unit& unit, std::uint32_t at, const struct stat& st) const;
   void check_group(const Plan::Member& member, std::uint64_t ino);
   void count_all(const DirectoryRow& row, Fidelity& into) const;

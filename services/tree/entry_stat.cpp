@@ -25,8 +25,10 @@ EntryStat EntryStat::of(const struct stat& st) {
 }
 
 bool EntryStat::same_but_device(const EntryStat& other) const noexcept {
+  const bool ctime_tells = ((flags | other.flags) & kShared) == 0;
   return ino == other.ino && size == other.size && mtime_s == other.mtime_s &&
-         mtime_ns == other.mtime_ns && ctime_s == other.ctime_s && ctime_ns == other.ctime_ns &&
+         mtime_ns == other.mtime_ns &&
+         (!ctime_tells || (ctime_s == other.ctime_s && ctime_ns == other.ctime_ns)) &&
          mode == other.mode && uid == other.uid && gid == other.gid;
 }
 

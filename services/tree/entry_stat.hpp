@@ -24,6 +24,8 @@ struct EntryStat {
   // this policy, user or filesystem does not allow it.
   static constexpr std::uint32_t kXattrsShort = 16;
   static constexpr std::uint32_t kLimited = 32;
+  // Other versions of ours have names for this inode, and their coming and going moves its ctime.
+  static constexpr std::uint32_t kShared = 64;
 
   std::uint64_t dev = 0;
   std::uint64_t ino = 0;
@@ -40,7 +42,8 @@ struct EntryStat {
   static EntryStat of(const struct stat& st);
   bool operator==(const EntryStat&) const = default;
 
-  // Everything but the flags. Not the link count: our own store's links move it.
+  // Everything but the flags, and the ctime where either is kShared. Not the link count: our own
+  // store's links move it.
   bool same(const EntryStat& other) const noexcept;
   // As `same`, on a filesystem that came back under another device number.
   bool same_but_device(const EntryStat& other) const noexcept;

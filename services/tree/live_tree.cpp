@@ -86,7 +86,7 @@ std::optional<Hash> LiveTree::name_root_xattrs(const Entry& target) const {
 }
 
 bool LiveTree::uncertain(ByteView path) {
-  return trust_ != Trust::Index || (!uncertain_.empty() && uncertain_.contains(Bytes(path)));
+  return trust_ != Trust::Index || everywhere_ || (!uncertain_.empty() && uncertain_.contains(Bytes(path)));
 }
 
 std::optional<Hash> LiveTree::listed(ByteView path) {

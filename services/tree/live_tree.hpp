@@ -64,6 +64,8 @@ class LiveTree : public OldTree {
   }
   // Enter this directory, and so those above it, whatever node ids say.
   void look_into(proto::ByteView path);
+  // Enter all of them.
+  void look_everywhere() { everywhere_ = true; }
   // What apply has put there, with what the check saw: this rather than the index.
   void now_is(const DirectoryRow& row);
 
@@ -109,6 +111,7 @@ class LiveTree : public OldTree {
   Spool spool_;
   std::unordered_map<proto::Bytes, Known> known_;  // what is not as the index says
   std::unordered_set<proto::Bytes> uncertain_;
+  bool everywhere_ = false;
   std::uint64_t files_read_ = 0, bytes_read_ = 0;
 };
 

@@ -97,7 +97,8 @@ proto::Decoded<Plan> Comparison::plan(std::function<bool(const Hash&)> offered) 
                   {},
                   std::move(offered),
                   everything(),
-                  ::geteuid() == 0};
+                  ::geteuid() == 0,
+                  job_.settings.snapshot};
   if (policy_.xattrs() && input.old_root)
     input.old_root->xattrs = live_->name_root_xattrs(job_.target.root().entry);
   if (!last_.empty()) input.last = [this](ByteView path) { return last_.match(path); };

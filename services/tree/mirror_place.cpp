@@ -25,6 +25,8 @@ bool is_mount_point(const std::string& path) {
 }  // namespace
 
 std::optional<std::string> MirrorPlace::find(bool adopt, bool in_this_boot) {
+  if (settings_.snapshot) return find_newest();
+  if (Snapshots::any(index_)) return settings_.path + " shows versions that share their files";
   const std::string& path = settings_.path;
   const bool known = index_.root().has_value();
   struct stat st;
@@ -55,6 +57,33 @@ std::optional<std::string> MirrorPlace::find(bool adopt, bool in_this_boot) {
     found_at(path, Trust::Contents);
   else
     make_first(in_this_boot);
+  return {};
+}
+
+std::optional<std::string> MirrorPlace::find_newest() {
+  const auto newest = snapshots().newest();
+  const std::string path = newest ? snapshots().path_of(newest->name) : "";
+  base::Fd fd(newest ? ::open(path.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1);
+  const auto expected = state_.root();
+  if (!fd || !expected || !expected->same(RootIdentity::of(fd.get())))
+    return "the version committed here is not where it was put: " + path;
+  found_at(path, state_.applying() ? Trust::Nothing : Trust::Index);
+  return {};
+}
+
+std::optional<std::string> MirrorPlace::find_new(bool adopt, bool in_this_boot,
+                                                 const Hash& tree_hash) {
+  Snapshots snapshots = this->snapshots();
+  if (auto why = snapshots.unfit(adopt)) return why;
+  const bool first = !snapshots.newest();
+  const auto begun = snapshots.begin(tree_hash);
+  // What was finished towards another version has that one's contents.
+  const Trust left = begun == Snapshots::Begun::SameTarget && in_this_boot ? Trust::OwnWrites
+                                                                           : Trust::Nothing;
+  const bool fresh = begun == Snapshots::Begun::Fresh;
+  found_at(snapshots.new_path(), fresh && !first ? Trust::Index : left);
+  found_->is_new = true;
+  found_->fresh = fresh;
   return {};
 }
 

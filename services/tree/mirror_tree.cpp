@@ -12,7 +12,7 @@
 namespace mirrorbus::tree {
 
 MirrorTree::MirrorTree(MirrorSettings settings, Index& index)
-    : settings_(std::move(settings)), index_(index) {
+    : settings_(std::move(settings)), index_(index), ops_(settings_.probe) {
   while (settings_.path.size() > 1 && settings_.path.ends_with('/')) settings_.path.pop_back();
 }
 MirrorTree::~MirrorTree() = default;
@@ -29,6 +29,30 @@ SyncResult MirrorTree::bring_to(const std::vector<TargetVersion>& versions, Cont
                                 const WorkControl& control,
                                 const std::optional<Refusal>& accepted) {
   return SyncRun(settings_, index_, versions, source, control).bring_to(accepted, false);
+}
+
+void MirrorTree::settle() {
+  const bool snapshots = Snapshots::any(index_);
+  if (committed() && snapshots != settings_.snapshot)
+    throw std::runtime_error(
+        settings_.path + " was mirrored with apply = \"" + (snapshots ? "snapshot" : "inplace") +
+        "\", and the one does not become the other: to begin anew, move it away and remove the "
+        "tree's state and work folder");
+  if (settings_.snapshot) held().settle();
+}
+
+Snapshots MirrorTree::held() const {
+  if (!settings_.snapshot)
+    throw std::runtime_error("only a mirror with apply = \"snapshot\" holds more than one version");
+  return {settings_.path, settings_.work, index_, ops_};
+}
+
+std::vector<Snapshot> MirrorTree::snapshots() const { return held().all(); }
+std::optional<Snapshot> MirrorTree::pinned() const { return held().pinned(); }
+void MirrorTree::pin(std::uint64_t number) { held().pin(number); }
+void MirrorTree::unpin() { held().unpin(); }
+bool MirrorTree::sweep(const Snapshots::Keep& keep, base::WallTime now, std::size_t limit) {
+  return held().sweep(keep, now, limit);
 }
 
 VerifyResult MirrorTree::verify(const WorkControl& control) {

@@ -17,6 +17,7 @@
 #include "services/tree/metadata_policy.hpp"
 #include "services/tree/pack_shelf.hpp"
 #include "services/tree/progress.hpp"
+#include "services/tree/snapshots.hpp"
 #include "services/tree/stager.hpp"
 
 #include <chrono>
@@ -39,6 +40,8 @@ struct MirrorSettings {
   Shelf shelf;         // what is kept of packs and versions for others
   // Paths that are no part of the tree: not looked at, and so left alone.
   std::function<bool(proto::ByteView path)> ignored;
+  // `path` is a symbolic link to one of several versions, which lie in the work folder: Snapshots.
+  bool snapshot = false;
   bool leave_index = false;  // what was done is for somebody else to notice and commit
   Probe* probe = nullptr;
   std::string boot;  // Staging::current_boot() if empty
@@ -128,6 +131,17 @@ class MirrorTree {
   SyncResult bring_to(const std::vector<TargetVersion>& versions, ContentSource& source,
                       const WorkControl& control, const std::optional<Refusal>& accepted = {});
 
+  // Once, before anything else: the link and the versions as they should be after a crash.
+  // std::runtime_error that says what to do if they are not this mirror's.
+  void settle();
+  // Of a mirror with snapshots. std::runtime_error if there is no such version.
+  std::vector<Snapshot> snapshots() const;
+  std::optional<Snapshot> pinned() const;
+  // The link shows this version, whatever is committed, until unpin().
+  void pin(std::uint64_t number);
+  void unpin();
+  bool sweep(const Snapshots::Keep& keep, base::WallTime now, std::size_t limit);
+
   // Reads the whole tree and compares it with the committed version. Not to be cancelled.
   VerifyResult verify(const WorkControl& control = {});
   // The same, and mends what it finds.
@@ -140,9 +154,11 @@ class MirrorTree {
 
  private:
   std::vector<TargetVersion> committed_again() const;
+  Snapshots held() const;
 
   MirrorSettings settings_;
   Index& index_;
+  EntryOps ops_;
 };
 
 }  // namespace mirrorbus::tree

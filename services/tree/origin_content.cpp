@@ -3,6 +3,7 @@
 #include "proto/sha256.hpp"
 #include "services/tree/file_reader.hpp"
 #include "services/tree/root_dir.hpp"
+#include "services/tree/snapshots.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -140,7 +141,7 @@ void OriginContent::list_contents() {
 std::optional<ServedFile> OriginContent::from_tree(const Hash& hash) try {
   list_contents();
   auto place = std::ranges::lower_bound(places_, Place{short_hash(hash), 0, 0});
-  RootDir root(tree_path_);
+  RootDir root(Snapshots::newest_path(index_, work_).value_or(tree_path_));
   for (; place != places_.end() && place->content == short_hash(hash); ++place) {
     const auto row = index_.directory(directories_[place->directory]);
     const auto node = row ? proto::decode_node(row->node) : proto::Node();

@@ -147,6 +147,9 @@ struct PlanInput {
   std::function<bool(const proto::Hash&)> offered;  // a pack has it; empty: there is none
   bool everything = false;  // enter all directories: ids do not tell what has to be compared
   bool privileged = true;   // permission bits do not stop us
+  // Inodes have names in other versions, too: they are replaced where they differ, never changed,
+  // and taken only for what is equal in all.
+  bool shared = false;
 };
 
 // BadCount: more entries than signed. BadField: links that name no file, or unlike ones. TooLarge:

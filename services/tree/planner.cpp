@@ -1,6 +1,7 @@
 #include "services/tree/planner.hpp"
 
 #include "proto/limits.hpp"
+#include "proto/sha256.hpp"
 #include "proto/tree_path.hpp"
 
 #include <algorithm>
@@ -11,6 +12,7 @@ using proto::Bytes;
 using proto::ByteView;
 using proto::Entry;
 using proto::EntryType;
+using proto::Hash;
 using proto::Reject;
 
 namespace {
@@ -141,7 +143,7 @@ void Planner::meet(const Meeting& m) {
   const bool linked = !groups_.empty() || !old_groups_.empty() || m.linked;
   const Bytes path = linked ? proto::join_path(directory, m.now->name) : Bytes();
   if (linked && join_group(m, path)) return;
-  if (m.old && same_thing(*m.old, *m.now)) {
+  if (m.old && can_become(*m.old, *m.now)) {
     if (!metadata_differs(*m.old, *m.now)) return;
     add(plan_.change, plan_.change_last, {m.dir, m.at, m.was, kNone}, m.now->name);
   } else {
@@ -227,7 +229,7 @@ void Planner::meet_directory(const Meeting& m, Bytes path) {
 bool Planner::join_group(const Meeting& m, ByteView path) {
   const auto number = groups_.of(path);
   const auto old_group = old_groups_.of(path);
-  const bool same = m.old && same_thing(*m.old, *m.now);
+  const bool same = m.old && can_become(*m.old, *m.now);
   const bool metadata = same && metadata_differs(*m.old, *m.now);
   if (number != LinkGroups::kNoGroup) {
     Group& group = met_[number];
@@ -253,7 +255,22 @@ void Planner::let_go(std::uint32_t dir, std::uint32_t was, const Entry& old,
   // An inode of several names is free when the last one has let it go.
   if (old_group != LinkGroups::kNoGroup && ++old_gone_[old_group] < old_groups_.size(old_group))
     return;
-  free_.push_back({old.content, dir, was});
+  free_.push_back({key(old), dir, was});
+}
+
+bool Planner::can_become(const Entry& old, const Entry& now) const {
+  return same_thing(old, now) && !(in_.shared && metadata_differs(old, now));
+}
+
+// Of a file that changes in nothing when it is taken, or in nothing but its metadata.
+Hash Planner::key(const Entry& file) const {
+  if (!in_.shared) return file.content;
+  Bytes all;
+  proto::Writer w(all);
+  w.raw(file.content.view()).u32(file.mode).u32(file.uid).u32(file.gid);
+  w.u64(static_cast<std::uint64_t>(file.mtime_s)).u32(file.mtime_ns);
+  if (file.xattrs) w.raw(file.xattrs->view());
+  return proto::sha256(all);
 }
 
 bool Planner::metadata_differs(const Entry& old, const Entry& now) const {

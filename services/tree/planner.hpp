@@ -45,9 +45,9 @@ class Planner {
     bool metadata;
     proto::Entry entry;
   };
-  // An old inode that no name keeps.
+  // An old inode that no name keeps. `key`: what a new one must be to become of it.
   struct Free {
-    proto::Hash content;
+    proto::Hash key;
     std::uint32_t dir, was;
   };
   // The pair of entries being looked at.
@@ -70,6 +70,8 @@ class Planner {
   void let_go(std::uint32_t dir, std::uint32_t was, const proto::Entry& old,
               std::uint32_t old_group);
   bool metadata_differs(const proto::Entry& old, const proto::Entry& now) const;
+  bool can_become(const proto::Entry& old, const proto::Entry& now) const;
+  proto::Hash key(const proto::Entry& file) const;
   void fail(proto::Reject why) {
     if (!failure_) failure_ = why;
   }
@@ -82,6 +84,8 @@ class Planner {
   void touch(std::uint32_t dir, std::uint32_t at) { plan_.touched.emplace_back(dir, at); }
   bool resolve_group(std::uint32_t number);
   void resolve_single(const Single& single);
+  const proto::Hash& key_of(std::uint32_t number) const;
+  void take_free(std::vector<std::uint32_t>& order);
   void find_contents();
   void copy_from_the_rest(const std::vector<std::uint32_t>& wanted);
   void finish();
@@ -100,6 +104,7 @@ class Planner {
   std::unordered_map<std::uint32_t, std::uint32_t> left_out_;  // names, per group
   std::vector<Single> singles_;
   std::vector<Free> free_;
+  std::vector<proto::Hash> keys_;  // of plan_.inodes, where inodes are shared
   std::vector<std::uint32_t> old_gone_;        // per old group: names let go
   std::unordered_set<std::uint64_t> claimed_;  // inodes that stay
 };

@@ -23,6 +23,7 @@ std::uint32_t Planner::new_inode(std::uint32_t dir, std::uint32_t at, const Entr
     inode.source = nothing_to_get ? Plan::Source::Make : Plan::Source::Fetch;
   }
   plan_.inodes.push_back(inode);
+  if (in_.shared) keys_.push_back(entry.type == EntryType::File ? key(entry) : Hash());
   return static_cast<std::uint32_t>(plan_.inodes.size() - 1);
 }
 
@@ -101,6 +102,48 @@ void Planner::resolve_single(const Single& single) {
   place({op.dir, op.at, op.was, new_inode(op.dir, op.at, single.entry)}, single.entry);
 }
 
+namespace {
+
+// Equal ones in order of their numbers.
+template <class Key>
+void sort_by(std::vector<std::uint32_t>& numbers, Key key) {
+  std::ranges::sort(numbers, [&](std::uint32_t a, std::uint32_t b) {
+    const auto by = key(a) <=> key(b);
+    return by != 0 ? by < 0 : a < b;
+  });
+}
+
+}  // namespace
+
+const Hash& Planner::key_of(std::uint32_t number) const {
+  return in_.shared ? keys_[number] : plan_.inodes[number].content;
+}
+
+// Old inodes that no name keeps become new ones that they fit.
+void Planner::take_free(std::vector<std::uint32_t>& order) {
+  if (free_.empty()) return;
+  const auto key = [this](std::uint32_t number) -> const Hash& { return key_of(number); };
+  sort_by(order, key);
+  std::unordered_map<std::uint32_t, std::vector<std::uint32_t>> free;  // by the first that wants it
+  for (auto at = static_cast<std::uint32_t>(free_.size()); at-- > 0;) {
+    const auto found = std::ranges::lower_bound(order, free_[at].key, {}, key);
+    if (found != order.end() && key(*found) == free_[at].key) free[*found].push_back(at);
+  }
+  for (std::size_t i = 0; i < order.size();) {
+    const std::uint32_t first = order[i];
+    const auto candidates = free.find(first);
+    for (; i < order.size() && key(order[i]) == key(first); ++i) {
+      if (candidates == free.end() || candidates->second.empty()) continue;
+      const Free& from = free_[candidates->second.back()];
+      candidates->second.pop_back();
+      Plan::NewInode& inode = plan_.inodes[order[i]];
+      inode.source = Plan::Source::Take;
+      inode.from = from.dir;
+      inode.from_at = from.was;
+    }
+  }
+}
+
 // By numbers in order of content: at a first sync these are all there is.
 void Planner::find_contents() {
   std::vector<std::uint32_t> order;
@@ -108,35 +151,22 @@ void Planner::find_contents() {
     if (const auto& inode = plan_.inodes[number];
         inode.source == Plan::Source::Fetch && inode.size > 0)
       order.push_back(number);
-  const auto content = [this](std::uint32_t number) -> const Hash& {
+  if (order.empty()) return;
+  take_free(order);
+  sort_by(order, [this](std::uint32_t number) -> const Hash& {
     return plan_.inodes[number].content;
-  };
-  std::ranges::sort(order, [&](std::uint32_t a, std::uint32_t b) {
-    const auto by = content(a) <=> content(b);
-    return by != 0 ? by < 0 : a < b;
   });
-  std::unordered_map<std::uint32_t, std::vector<std::uint32_t>> free;  // by the first that wants it
-  for (auto at = static_cast<std::uint32_t>(free_.size()); at-- > 0;) {
-    const auto found = std::ranges::lower_bound(order, free_[at].content, {}, content);
-    if (found != order.end() && content(*found) == free_[at].content) free[*found].push_back(at);
-  }
-
   std::vector<std::uint32_t> elsewhere;
   for (std::size_t i = 0; i < order.size();) {
     const std::uint32_t first = order[i];
-    const auto candidates = free.find(first);
-    for (; i < order.size() && content(order[i]) == content(first); ++i) {
+    const Hash& content = plan_.inodes[first].content;
+    for (; i < order.size() && plan_.inodes[order[i]].content == content; ++i) {
       Plan::NewInode& inode = plan_.inodes[order[i]];
-      if (candidates != free.end() && !candidates->second.empty()) {
-        const Free& from = free_[candidates->second.back()];
-        candidates->second.pop_back();
-        inode.source = Plan::Source::Take;
-        inode.from = from.dir;
-        inode.from_at = from.was;
-      } else if (order[i] != first) {
+      if (inode.source != Plan::Source::Fetch) continue;
+      if (order[i] != first) {
         inode.source = Plan::Source::Same;
         inode.from = first;
-      } else if (in_.old_root && !(in_.offered && in_.offered(inode.content))) {
+      } else if (in_.old_root && !(in_.offered && in_.offered(content))) {
         elsewhere.push_back(first);
       }
     }

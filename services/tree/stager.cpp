@@ -140,10 +140,14 @@ bool Stager::copy_from_tree(std::uint32_t number) {
 bool Stager::copy(int from, const Bytes& name, std::uint32_t number) {
   const Plan::NewInode& inode = p_.plan.inodes[number];
   StagedFile file(p_.staging, {inode.content, inode.size});
-  bool fits = true;
-  const auto read =
-      read_file(from, name, [&](ByteView bytes) { fits = fits && file.write(bytes); });
-  if (!read || !fits) return false;
+  const auto open = open_file(from, name);
+  if (!open || static_cast<std::uint64_t>(open->st.st_size) != inode.size) return false;
+  if (!file.clone(open->fd.get())) {
+    bool fits = true;
+    const auto read =
+        read_file(from, name, [&](ByteView bytes) { fits = fits && file.write(bytes); });
+    if (!read || !fits) return false;
+  }
   const auto staged = file.finish();
   if (!staged) return false;
   staged_.set(number, 'c', *staged);

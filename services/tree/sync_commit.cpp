@@ -90,6 +90,7 @@ void SyncCommit::commit(const TargetVersion& to, const Checker& checker,
                         const std::vector<MissingItem>& missing) {
   const TargetTree& target = job_.target;
   if (job_.place.is_first()) job_.place.move_first(target.root().entry.mode);
+  if (job_.place.is_new()) job_.place.snapshots().name_new(to.update.record);
   const int root = job_.place.root().fd();
   struct stat st;
   if (::fstat(root, &st) != 0) base::throw_errno("stat the tree's root");

@@ -53,11 +53,10 @@ std::optional<Refusal> SyncJudge::deletions(const TargetTree& target) const {
   return r;
 }
 
-std::optional<Refusal> SyncJudge::space(const Plan& plan, int work) const {
+std::optional<Refusal> SyncJudge::space(std::uint64_t needed, int work) const {
   struct statvfs fs;
   if (::fstatvfs(work, &fs) != 0) base::throw_errno("statvfs the work folder");
   const std::uint64_t free = static_cast<std::uint64_t>(fs.f_bavail) * fs.f_frsize;
-  const std::uint64_t needed = plan.bytes_to_write();
   if (free >= needed && free - needed >= settings_.min_free_bytes) return {};
   return refusal(Reject::Unavailable,
                  fmt::format("{} bytes are needed and {} to stay free (min_free), but only {} are "

@@ -18,7 +18,7 @@ class SyncJudge {
   std::optional<Refusal> version(const std::optional<Bytes>& pinned) const;
   std::optional<Refusal> deletions(const TargetTree& target) const;
   // `work`: the work folder, on the tree's filesystem.
-  std::optional<Refusal> space(const Plan& plan, int work) const;
+  std::optional<Refusal> space(std::uint64_t needed_bytes, int work) const;
   Refusal refusal(proto::Reject why, std::string text) const;
 
  private:

@@ -1,5 +1,7 @@
 #include "services/tree/sync_run.hpp"
 
+#include "services/tree/snapshot_clone.hpp"
+#include "services/tree/snapshot_cost.hpp"
 #include "services/tree/sync_commit.hpp"
 
 #include <fmt/format.h>
@@ -66,13 +68,18 @@ SyncResult::State SyncRun::run(const std::optional<Refusal>& accepted, bool hash
   if (auto why = judge_.deletions(job_.target); why && !(accepted && accepted->same_as(*why)))
     return refused(std::move(*why));
   staging_.sort_leftovers();
-  if (auto why = find_place(accepted)) return refused(std::move(*why));
+  const bool snapshot = job_.settings.snapshot && !hash_everything;
+  if (snapshot)
+    if (auto why = afford_snapshot()) return refused(std::move(*why));
+  if (auto why = find_place(accepted, hash_everything)) return refused(std::move(*why));
   comparison_.emplace(job_, to_.update.record,
                       hash_everything ? Trust::Hashes : job_.place.trust(), result_.edits);
+  if (snapshot) begin_snapshot();
   Round done = round();
   if (done == Round::Bad) done = repair();
   if (done == Round::Refused) return State::Refused;
   if (done == Round::Bad) return State::Failed;
+  if (snapshot) job_.place.snapshots().show();
   staging_.clear();
   job_.cache.clear();
   chain_.clear();
@@ -103,13 +110,46 @@ std::optional<Refusal> SyncRun::know_target() {
                                     to_string(known.error())));
 }
 
-std::optional<Refusal> SyncRun::find_place(const std::optional<Refusal>& accepted) {
+std::optional<Refusal> SyncRun::find_place(const std::optional<Refusal>& accepted,
+                                           bool repairs) {
   const bool adopt =
       job_.settings.adopt || (accepted && accepted->why == Reject::UnsafeTarget &&
                               accepted->tree_hash == to_.update.record.tree_hash);
-  auto why = job_.place.find(adopt, staging_.left_in_this_boot());
+  const bool in_this_boot = staging_.left_in_this_boot();
+  std::optional<std::string> why;
+  if (job_.settings.snapshot && !repairs) {
+    why = job_.place.find_new(adopt, in_this_boot, to_.update.record.tree_hash);
+  } else {
+    why = job_.place.find(adopt, in_this_boot);
+    // What was begun has links to what is going to be replaced.
+    if (job_.settings.snapshot) job_.place.snapshots().drop_new();
+  }
   if (!why) return {};
   return judge_.refusal(Reject::UnsafeTarget, std::move(*why));
+}
+
+std::optional<Refusal> SyncRun::afford_snapshot() {
+  // What is there of it already, and what a filter leaves out, is for the plan to say.
+  if (job_.place.snapshots().has_begun() || job_.settings.metadata.filter.hash()) return {};
+  const auto& committed = job_.committed;
+  const SnapshotCost cost = snapshot_cost(
+      job_.target, committed ? std::optional(committed->root.entry.content) : std::nullopt,
+      job_.target.root().entry.content, to_.update.record.counts.directories);
+  return judge_.space(cost.bytes(), job_.work.get());
+}
+
+// The version committed, by its links.
+void SyncRun::begin_snapshot() {
+  const Snapshots snapshots = job_.place.snapshots();
+  const auto newest = snapshots.newest();
+  if (!newest) return;
+  Stopwatch watch(result_.staging);
+  RootDir from(snapshots.path_of(newest->name));
+  SnapshotClone({job_.index, from, job_.place.root(), job_.ops, comparison_->policy(),
+                 comparison_->live(), result_.edits, control_},
+                job_.place.is_fresh())
+      .run();
+  job_.place.look_again();
 }
 
 SyncRun::Round SyncRun::repair() {
@@ -132,7 +172,7 @@ SyncRun::Round SyncRun::round() {
     return Round::Refused;
   }
   Plan& plan = *planned;
-  if (auto why = judge_.space(plan, job_.work.get())) {
+  if (auto why = judge_.space(plan.bytes_to_write(), job_.work.get())) {
     refused(std::move(*why));
     return Round::Refused;
   }
@@ -158,7 +198,8 @@ SyncRun::Round SyncRun::round() {
   job_.ops.step(Probe::Step::Applied);
   const Checker::Parts parts{plan, job_.target, live, root, stager.staged(), job_.ops, policy,
                              control_, begun, ended,
-                             [this](ByteView path) { return job_.index.directory(path); }};
+                             [this](ByteView path) { return job_.index.directory(path); },
+                             job_.settings.snapshot};
   return check_and_commit(plan, parts, applier, stager, errors);
 }
 

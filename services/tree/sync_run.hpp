@@ -28,7 +28,9 @@ class SyncRun {
   State refused(Refusal&& why);
   bool nothing_to_do() const;
   std::optional<Refusal> know_target();
-  std::optional<Refusal> find_place(const std::optional<Refusal>& accepted);
+  std::optional<Refusal> find_place(const std::optional<Refusal>& accepted, bool repairs);
+  std::optional<Refusal> afford_snapshot();
+  void begin_snapshot();
 
   Round repair();
   Round round();

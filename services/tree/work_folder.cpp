@@ -52,9 +52,13 @@ bool claim(const std::string& folder, const std::string& real) {
 
 WorkFolder::WorkFolder(const std::string& tree_path, const std::string& tree_name,
                        const std::string& configured, Mount need) {
-  const Fd tree(::open(tree_path.c_str(), kOpenDir));
-  if (!tree) throw_errno("opening the tree " + tree_path);
-  const std::string real = std::filesystem::canonical(tree_path);
+  const bool link = need == Mount::Link;
+  const std::filesystem::path given(tree_path);
+  const std::string opened = link ? given.parent_path().string() : tree_path;
+  const Fd tree(::open(opened.c_str(), kOpenDir));
+  if (!tree) throw_errno("opening the tree " + opened);
+  const std::string real = link ? (std::filesystem::canonical(opened) / given.filename()).string()
+                                : std::filesystem::canonical(tree_path).string();
   const std::string inside = real + "/" + std::string(proto::kWorkFolderName);
 
   std::string why;
@@ -65,7 +69,7 @@ WorkFolder::WorkFolder(const std::string& tree_path, const std::string& tree_nam
       return false;
     }
     same_mount_ = on_mount_of(dir.get(), tree.get());
-    if (!same_mount_ && !(need == Mount::Any && !configured.empty())) {
+    if (!same_mount_ && !(need != Mount::Same && !configured.empty())) {
       why = path + " is on another mount than the tree";
       ::rmdir(path.c_str());  // ours and empty if it was made just now
       return false;
@@ -87,6 +91,9 @@ WorkFolder::WorkFolder(const std::string& tree_path, const std::string& tree_nam
     if (real != "/" && !claim(beside, real))
       beside += "-" + std::filesystem::path(real).filename().string();
     if (real == "/" || !take(beside)) {
+      if (link)
+        throw std::runtime_error("no place to work beside " + tree_path + " (" + why +
+                                 "): set `work` to a folder that this user may write to");
       if (real == "/") why = "the tree has no parent";
       warning_ = "working inside the tree in " + inside + ", because " + why +
                  ": set `work` to a folder on the tree's mount";
@@ -102,8 +109,9 @@ WorkFolder::WorkFolder(const std::string& tree_path, const std::string& tree_nam
   if (::fstat(dir_.get(), &st) != 0) throw_errno("looking at " + path_);
   if (st.st_uid != ::geteuid())
     throw std::runtime_error("work folder " + path_ + " belongs to another user");
-  if ((st.st_mode & 07777) != 0700 && ::fchmod(dir_.get(), 0700) != 0)
-    throw_errno("closing " + path_ + " to other users");
+  const mode_t mode = link ? 0711 : 0700;
+  if ((st.st_mode & 07777) != mode && ::fchmod(dir_.get(), mode) != 0)
+    throw_errno("setting the mode of " + path_);
   const auto locked = [&](int access) {
     lock_ = Fd(::openat(dir_.get(), "lock", O_CREAT | access | O_CLOEXEC | O_NOFOLLOW, 0600));
     if (!lock_) throw_errno("opening " + path_ + "/lock");

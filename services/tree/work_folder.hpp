@@ -17,6 +17,7 @@ class WorkFolder {
  public:
   enum class Mount {
     Same,  // nothing else will do (a mirror: it renames into the tree)
+    Link,  // the tree is shown by a symbolic link and lies in the folder: others may pass through it
     Any,   // a configured folder may be elsewhere (an origin: it can do without links)
   };
   // `configured` may be empty. Throws std::runtime_error that says what to do: no place, a folder

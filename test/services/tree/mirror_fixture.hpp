@@ -7,6 +7,7 @@
 #include "test/support/temp_dir.hpp"
 #include "test/support/tree_snapshot.hpp"
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -63,6 +64,9 @@ class Mirror {
   tree::SyncResult sync(const std::optional<tree::Refusal>& accepted = {}) {
     return tree::MirrorTree(settings, index()).bring_to(versions_, source, control, accepted);
   }
+  // As a daemon that starts.
+  void settle() { tree::MirrorTree(settings, index()).settle(); }
+  tree::MirrorTree tree() { return {settings, index()}; }
   tree::VerifyResult verify() { return tree::MirrorTree(settings, index()).verify(); }
   tree::SyncResult repair() { return tree::MirrorTree(settings, index()).repair(source, control); }
   std::string differences() const { return oracle(a(), b()); }
@@ -96,6 +100,12 @@ struct ScriptedProbe : tree::Probe {
     if (on_change) on_change(call, name);
   }
 };
+
+// With links, owners and times.
+inline void copy_tree(const std::string& from, const std::string& to) {
+  if (std::system(("cp -a '" + from + "/.' '" + to + "'").c_str()) != 0)
+    throw std::runtime_error("cannot copy " + from);
+}
 
 // What went wrong, for a failed check's message.
 inline std::string describe(const tree::SyncResult& result) {

@@ -15,7 +15,9 @@ struct Story {
   RandomTree tree;
   PathContents before, after;
 
-  Story(std::uint64_t seed, bool first_sync, bool packs) : tree(make_a(tmp), seed) {
+  Story(std::uint64_t seed, bool first_sync, bool packs, bool snapshot = false)
+      : tree(make_a(tmp), seed) {
+    m.settings.snapshot = snapshot;
     if (packs) m.make_packs();
     tree.grow(40);
     if (!first_sync) {
