@@ -53,7 +53,7 @@ int bus_mirror(int argc, char** argv) {
   verb("import", "an origin: run [tree.import] now, and wait for the version that comes of it");
   verb("pause", "stop following (mirror) or publishing (origin) until resumed");
   verb("resume", "go on");
-  verb("rollback", "an origin: make its tree what a version was, and publish that as a new version")
+  verb("rollback", "an origin: publish what a version was as a new one; a mirror with snapshots: show it")
       .option("version", options.version, "the version")
       .required();
   base::CommandOptions adopt = verb("adopt", "an origin: go on after a version that others know");
