@@ -25,7 +25,8 @@ tree::OwnerMode owner_mode(const std::string& text) {
 }
 
 tree::PathFilter path_filter(const TreeSettings& settings) {
-  return {settings.exclude, settings.include, {settings.min_size, settings.max_size}};
+  return {settings.exclude, settings.include, {settings.min_size, settings.max_size},
+          settings.subtree};
 }
 
 std::string describe(const tree::Fidelity& fidelity) {

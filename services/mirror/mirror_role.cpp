@@ -25,16 +25,21 @@ tree::MirrorSettings engine_settings(const TreeSettings& settings, const std::st
   if (settings.max_delete) engine.max_delete = {*settings.max_delete, 0};
   engine.min_free_bytes = settings.min_free;
   engine.adopt = settings.adopt;
+  engine.subtree = settings.subtree;
   engine.snapshot = settings.snapshot;
   engine.shelf = {serving ? settings.keep_packs : 0, settings.retain.versions};
   return engine;
 }
 
 // A mirror that is to be filled begins as an empty directory; the one above it must be there.
-// Where versions lie beside each other, the path is a link to one, once there is one.
+bool by_link(const TreeSettings& settings) {
+  return settings.snapshot || !settings.subtree.empty();
+}
+
+// Where it is a link, there is none before there is something to show.
 const std::string& with_directory(const TreeSettings& settings) {
   const std::string& path = settings.path;
-  if (!settings.snapshot && ::mkdir(path.c_str(), 0755) != 0 && errno != EEXIST)
+  if (!by_link(settings) && ::mkdir(path.c_str(), 0755) != 0 && errno != EEXIST)
     base::throw_errno("making the tree's directory " + path);
   return path;
 }
@@ -44,7 +49,7 @@ const std::string& with_directory(const TreeSettings& settings) {
 MirrorRole::Engine::Engine(const TreeSettings& settings, const std::string& index_file,
                            bool serving)
     : work(with_directory(settings), settings.name, settings.work,
-           settings.snapshot ? tree::WorkFolder::Mount::Link : tree::WorkFolder::Mount::Same),
+           by_link(settings) ? tree::WorkFolder::Mount::Link : tree::WorkFolder::Mount::Same),
       index(index_file),
       tree(engine_settings(settings, work.path(), serving), index),
       diffs(index) {}
@@ -74,7 +79,7 @@ MirrorRole::MirrorRole(const TreeContext& context, const TreeSettings& settings)
       sources_(context.loop.clock()),
       line_(context.rates, context.rates.add(settings.rates, settings.priority),
             context.loop.clock(), context.dscp, context.authorities),
-      holder_(std::make_shared<TreeHolder>(settings.path)),
+      holder_(std::make_shared<TreeHolder>()),
       metrics_(context.registry, settings.name),
       retry_(context.loop),
       every_second_(context.loop),
@@ -124,7 +129,6 @@ void MirrorRole::open() {
       [this](base::Outcome<Opened> found) {
         busy_ = false;
         if (found) return opened(std::move(*found));
-        engine_.reset();
         state_ = TreeState::Failed;
         last_error_ = what_failed(found.error());
         log_.error("cannot be opened, trying again in {} s: {}",
@@ -137,7 +141,8 @@ void MirrorRole::open() {
 void MirrorRole::opened(Opened found) {
   engine_ = std::move(found.engine);
   seals_.opened();
-  holder_->open(context_.state_dir + "/tree-" + settings_.name + ".sqlite", engine_->work.path());
+  holder_->open(context_.state_dir + "/tree-" + settings_.name + ".sqlite", engine_->work.path(),
+                engine_->tree.settings().root());
   if (!found.warning.empty()) log_.warning("{}", found.warning);
   if (found.stream && found.stream->size() == proto::Hash::kSize)
     origin_ = proto::Hash::from_bytes(*found.stream);

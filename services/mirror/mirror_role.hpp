@@ -130,7 +130,7 @@ class MirrorRole final : public TreeRole {
   double lag_seconds() const;
   void measure();
   // Snapshots (mirror_snapshots.cpp)
-  std::optional<Pinned> find_pinned() const;  // on the worker
+  static std::optional<Pinned> find_pinned(const Engine& engine);  // on the worker
   void pinned(Pinned now);
   void unpin();
   void sweep_later(bool soon);

@@ -15,13 +15,13 @@ constexpr std::size_t kSweepNames = 5000;  // at a time
 
 }  // namespace
 
-std::optional<MirrorRole::Pinned> MirrorRole::find_pinned() const {
-  const auto version = engine_->tree.pinned();
+std::optional<MirrorRole::Pinned> MirrorRole::find_pinned(const Engine& engine) {
+  const auto version = engine.tree.pinned();
   if (!version) return {};
   Pinned found{*version, 0};
-  for (const std::uint64_t number : engine_->index.version_numbers())
+  for (const std::uint64_t number : engine.index.version_numbers())
     if (number > version->number) {
-      found.next_ns = engine_->index.version(number)->record.time_ns;
+      found.next_ns = engine.index.version(number)->record.time_ns;
       break;
     }
   return found;
@@ -45,7 +45,7 @@ void MirrorRole::rollback(std::uint64_t number, peer::ControlReply reply) {
   worker_.submit(
       [this, number] {
         engine_->tree.pin(number);
-        return find_pinned();
+        return find_pinned(*engine_);
       },
       [this, was_paused,
        reply = std::move(reply)](base::Outcome<std::optional<Pinned>> found) mutable {

@@ -41,7 +41,7 @@ OriginRole::OriginRole(const TreeContext& context, const TreeSettings& settings,
       context_(context),
       log_(context.log.area("tree " + settings.name)),
       sent_(std::move(sent)),
-      holder_(std::make_shared<TreeHolder>(settings.path)),
+      holder_(std::make_shared<TreeHolder>()),
       settle_(settings.settle, settings.max_wait),
       metrics_(context.registry, settings.name),
       quiet_(context.loop),
@@ -106,7 +106,7 @@ void OriginRole::open() {
 
 void OriginRole::opened(Opened found) {
   open_ = true;
-  holder_->open(tree_->index_file(), tree_->work().path());
+  holder_->open(tree_->index_file(), tree_->work().path(), settings_.path);
   if (!tree_->work().warning().empty()) log_.warning("{}", tree_->work().warning());
   log_.info("contents are kept by {}: {}", to_string(tree_->store().kind()),
             tree_->store().reason());

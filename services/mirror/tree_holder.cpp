@@ -11,10 +11,12 @@ std::optional<HeldFile> held(std::optional<tree::ServedFile> file) {
 
 }  // namespace
 
-void TreeHolder::open(const std::string& index_file, const std::string& work) {
+void TreeHolder::open(const std::string& index_file, const std::string& work,
+                      const std::string& tree_path) {
   const std::lock_guard lock(mutex_);
   index_file_ = index_file;
   work_ = work;
+  tree_path_ = tree_path;
 }
 
 tree::OriginContent* TreeHolder::opened() {

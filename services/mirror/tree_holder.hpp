@@ -13,10 +13,8 @@ namespace mirrorbus::mirror {
 
 class TreeHolder final : public ContentHolder {
  public:
-  explicit TreeHolder(std::string tree_path) : tree_path_(std::move(tree_path)) {}
-
   // The role's thread; until then nothing is held.
-  void open(const std::string& index_file, const std::string& work);
+  void open(const std::string& index_file, const std::string& work, const std::string& tree_path);
 
   std::optional<HeldFile> pack(const proto::Hash& hash) override;
   std::optional<HeldFile> object(const proto::Hash& hash) override;
@@ -25,9 +23,8 @@ class TreeHolder final : public ContentHolder {
  private:
   tree::OriginContent* opened();
 
-  const std::string tree_path_;
   std::mutex mutex_;  // for the one moment of opening
-  std::string index_file_, work_;
+  std::string index_file_, work_, tree_path_;
   std::unique_ptr<tree::OriginContent> content_;
 };
 

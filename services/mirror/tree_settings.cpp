@@ -1,6 +1,7 @@
 #include "services/mirror/tree_settings.hpp"
 
 #include "proto/topic.hpp"
+#include "proto/tree_path.hpp"
 #include "services/tree/path_filter.hpp"
 
 #include <algorithm>
@@ -106,9 +107,11 @@ TreeSettings read_one(const base::ConfigTable& table) {
   if (table.has("dscp")) table.fail("dscp", "stands in [transfer], for all trees");
   tree.keep_packs = table.size("keep_packs", tree.keep_packs);
   tree.stale_after = table.duration("stale_after", tree.stale_after);
-  if (table.has("subtree"))
-    table.fail("subtree",
-               "is not built yet; exclude = [\"/*\"], include = [\"/pool\"] mirrors one directory");
+  tree.subtree = table.text("subtree", "");
+  if (!tree.subtree.empty() && !proto::valid_tree_path(tree.subtree))
+    table.fail("subtree", "must be a directory's path in the tree: \"pool/main\"");
+  if (!tree.subtree.empty() && tree.role == TreeSettings::Role::Origin)
+    table.fail("subtree", "is for a mirror; an origin publishes the directory at path");
   return tree;
 }
 

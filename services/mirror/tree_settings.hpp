@@ -55,6 +55,7 @@ struct TreeSettings {
   std::optional<std::uint64_t> max_delete;  // files; empty: max(1000, 10 %)
   std::uint64_t min_free = 0;       // bytes
   bool adopt = false;
+  std::string subtree;              // the directory of the tree that is mirrored; empty: all
   bool snapshot = false;            // apply = "snapshot": the path is a link to one of several
   std::string owner;  // "numeric" | "name" | "none"; empty: numeric as root, else none
   std::optional<bool> devices;      // empty: as root

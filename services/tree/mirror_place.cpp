@@ -27,7 +27,9 @@ bool is_mount_point(const std::string& path) {
 std::optional<std::string> MirrorPlace::find(bool adopt, bool in_this_boot) {
   if (settings_.snapshot) return find_newest();
   if (Snapshots::any(index_)) return settings_.path + " shows versions that share their files";
-  const std::string& path = settings_.path;
+  if (settings_.by_link())
+    if (auto why = link().unfit(adopt)) return why;
+  const std::string path = settings_.root();
   const bool known = index_.root().has_value();
   struct stat st;
   if (::lstat(path.c_str(), &st) != 0) {
@@ -74,7 +76,7 @@ std::optional<std::string> MirrorPlace::find_newest() {
 std::optional<std::string> MirrorPlace::find_new(bool adopt, bool in_this_boot,
                                                  const Hash& tree_hash) {
   Snapshots snapshots = this->snapshots();
-  if (auto why = snapshots.unfit(adopt)) return why;
+  if (auto why = link().unfit(adopt)) return why;
   const bool first = !snapshots.newest();
   const auto begun = snapshots.begin(tree_hash);
   // What was finished towards another version has that one's contents.
@@ -89,14 +91,14 @@ std::optional<std::string> MirrorPlace::find_new(bool adopt, bool in_this_boot,
 
 std::optional<std::string> MirrorPlace::find_known(const RootIdentity& identity, bool adopt) {
   if (const auto expected = state_.root(); expected && expected->same(identity)) {
-    found_at(settings_.path, state_.applying() ? Trust::Nothing : Trust::Index);
+    found_at(settings_.root(), state_.applying() ? Trust::Nothing : Trust::Index);
     return {};
   }
   if (!adopt)
-    return settings_.path +
+    return settings_.root() +
            " is not the directory that was mirrored into: mount that one, or accept to take over "
            "this one";
-  found_at(settings_.path, Trust::Contents);
+  found_at(settings_.root(), Trust::Contents);
   return {};
 }
 
@@ -134,12 +136,13 @@ void MirrorPlace::move_first(std::uint32_t mode) {
   const int root = found_->root.fd();
   const bool closed = ::geteuid() != 0 && (mode & S_IWUSR) == 0;
   if (closed) ops_.set_mode(root, {}, mode | S_IWUSR);
-  ops_.mutating("rename", settings_.path);
-  if (::renameat(work_, kFirstName.c_str(), AT_FDCWD, settings_.path.c_str()) != 0)
-    throw_errno("rename the finished tree to " + settings_.path);
+  const std::string path = settings_.root();
+  ops_.mutating("rename", path);
+  if (::renameat(work_, kFirstName.c_str(), AT_FDCWD, path.c_str()) != 0)
+    throw_errno("rename the finished tree to " + path);
   if (closed) ops_.set_mode(root, {}, mode);
-  const auto slash = settings_.path.rfind('/');
-  const std::string holder = slash == std::string::npos ? "." : settings_.path.substr(0, slash + 1);
+  const auto slash = path.rfind('/');
+  const std::string holder = slash == std::string::npos ? "." : path.substr(0, slash + 1);
   base::Fd dir(::open(holder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!dir || ::fsync(dir.get()) != 0) throw_errno("fsync " + holder);
 }

@@ -38,7 +38,9 @@ class MirrorPlace {
   // The whole tree appears at once. `mode`: the root's, as signed.
   void move_first(std::uint32_t mode);
   // Of a mirror with snapshots.
-  Snapshots snapshots() const { return {settings_.path, settings_.work, index_, ops_}; }
+  Snapshots snapshots() const { return {link(), settings_.work, index_, ops_}; }
+  // Where the settings are by_link().
+  TreeLink link() const { return {settings_.path, settings_.work, settings_.subtree, ops_}; }
 
  private:
   struct Found {

@@ -38,13 +38,21 @@ void MirrorTree::settle() {
         settings_.path + " was mirrored with apply = \"" + (snapshots ? "snapshot" : "inplace") +
         "\", and the one does not become the other: to begin anew, move it away and remove the "
         "tree's state and work folder");
-  if (settings_.snapshot) held().settle();
+  if (settings_.snapshot) return held().settle();
+  if (settings_.subtree.empty() || !committed()) return;
+  const TreeLink link = shown_by();
+  if (const auto why = link.unfit(false)) throw std::runtime_error(*why);
+  if (link.would_show("tree")) link.lead_to("tree");
+}
+
+TreeLink MirrorTree::shown_by() const {
+  return {settings_.path, settings_.work, settings_.subtree, ops_};
 }
 
 Snapshots MirrorTree::held() const {
   if (!settings_.snapshot)
     throw std::runtime_error("only a mirror with apply = \"snapshot\" holds more than one version");
-  return {settings_.path, settings_.work, index_, ops_};
+  return {shown_by(), settings_.work, index_, ops_};
 }
 
 std::vector<Snapshot> MirrorTree::snapshots() const { return held().all(); }

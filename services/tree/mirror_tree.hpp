@@ -30,7 +30,10 @@
 namespace mirrorbus::tree {
 
 struct MirrorSettings {
-  std::string path;  // of the tree
+  std::string path;  // where the tree is shown
+  // Only this directory of the tree is shown: by a link, as with `snapshot`, into a tree that the
+  // filter of `metadata` makes of it alone. Empty: all of it.
+  std::string subtree;
   std::string work;  // the work folder, which is there: on the tree's filesystem, ours alone
   MetadataPolicy::Settings metadata;
   std::vector<std::string> last;  // patterns: names, or paths where they contain '/'
@@ -45,6 +48,10 @@ struct MirrorSettings {
   bool leave_index = false;  // what was done is for somebody else to notice and commit
   Probe* probe = nullptr;
   std::string boot;  // Staging::current_boot() if empty
+
+  bool by_link() const { return snapshot || !subtree.empty(); }
+  // Of the tree, unless there are several: Snapshots.
+  std::string root() const { return subtree.empty() ? path : work + "/tree"; }
 };
 
 // A signed version and what came with it.
@@ -154,6 +161,7 @@ class MirrorTree {
 
  private:
   std::vector<TargetVersion> committed_again() const;
+  TreeLink shown_by() const;
   Snapshots held() const;
 
   MirrorSettings settings_;

@@ -15,11 +15,14 @@ using proto::Bytes;
 using proto::ByteView;
 
 PathFilter::PathFilter(std::vector<std::string> exclude, std::vector<std::string> include,
-                       Sizes sizes)
-    : exclude_(std::move(exclude)), include_(std::move(include)), sizes_(sizes) {}
+                       Sizes sizes, std::string subtree)
+    : exclude_(std::move(exclude)),
+      include_(std::move(include)),
+      sizes_(sizes),
+      subtree_(std::move(subtree)) {}
 
 bool PathFilter::leaves_out(ByteView path) const {
-  if (exclude_.empty()) return false;
+  if (exclude_.empty() && subtree_.empty()) return false;
   for (; !path.empty(); path = proto::parent_path(path))
     if (excludes(path)) return true;
   return false;
@@ -77,6 +80,10 @@ bool glob_matches(const std::string& pattern, ByteView path) {
 }
 
 bool PathFilter::excludes(ByteView path) const {
+  if (!subtree_.empty()) {
+    if (proto::within(path, subtree_)) return false;
+    if (!proto::within(subtree_, path)) return true;
+  }
   const auto any = [path](const std::vector<std::string>& patterns) {
     return std::ranges::any_of(patterns, [path](const auto& p) { return glob_matches(p, path); });
   };
@@ -92,6 +99,7 @@ std::optional<proto::Hash> PathFilter::hash() const {
     for (const auto& p : *patterns) w.varint(p.size()).raw(p);
   }
   if (sizes_ != Sizes{}) w.varint(sizes_.min).varint(sizes_.max);
+  if (!subtree_.empty()) w.raw("subtree/").raw(subtree_);
   return proto::sha256(text);
 }
 

@@ -26,9 +26,11 @@ class PathFilter {
  public:
   PathFilter() = default;
   using Sizes = FileSizes;
-  PathFilter(std::vector<std::string> exclude, std::vector<std::string> include, Sizes sizes = {});
+  // `subtree`: what is not in this directory, nor leads to it, is out; empty: nothing is for that.
+  PathFilter(std::vector<std::string> exclude, std::vector<std::string> include, Sizes sizes = {},
+             std::string subtree = {});
 
-  bool empty() const { return exclude_.empty() && sizes_ == Sizes{}; }
+  bool empty() const { return exclude_.empty() && subtree_.empty() && sizes_ == Sizes{}; }
   // Of the path itself; that a directory above it is out is the caller's to know.
   bool excludes(proto::ByteView path) const;
   // That it or a directory above it is out.
@@ -41,6 +43,7 @@ class PathFilter {
  private:
   std::vector<std::string> exclude_, include_;
   Sizes sizes_;
+  std::string subtree_;
 };
 
 // As rsync's --max-size has it: "1.5m", "10K" (1024), "10KB" (1000), "10KiB" (1024), "1G-1".

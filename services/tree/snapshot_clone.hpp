@@ -1,5 +1,5 @@
-// The beginning of a snapshot mirror's next version: the committed one, with new directories and the
-// same inodes. What is not as the index knows it is left out, and comes with the plan like anything
+// The beginning of a snapshot mirror's next version: the committed one, with new directories and
+// the same inodes. What is not as the index knows it is left out, and comes with the plan like anything
 // else that is not there. Internal to SyncRun.
 #pragma once
 

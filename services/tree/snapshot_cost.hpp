@@ -1,4 +1,4 @@
-// What a further version of a tree takes on disk beside the one before, told from signed nodes alone.
+// What a further version of a tree takes on disk beside the one before, told from signed nodes.
 #pragma once
 
 #include "services/tree/plan.hpp"

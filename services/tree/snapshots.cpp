@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <stdexcept>
 
 #include <fcntl.h>
@@ -43,11 +42,6 @@ std::vector<Snapshot> read_list(const Index& index) {
   return all;
 }
 
-std::string holder_of(const std::string& path) {
-  const auto slash = path.rfind('/');
-  return slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
-}
-
 base::Fd open_folder(const std::string& path) {
   base::Fd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd) throw_errno("open " + path);
@@ -58,19 +52,10 @@ void sync_folder(int fd) {
   if (::fsync(fd) != 0) throw_errno("fsync a folder");
 }
 
-Bytes last_of(const std::string& path) { return path.substr(path.rfind('/') + 1); }
-
-bool same_folder(const std::string& a, const std::string& b) {
-  struct stat first, second;
-  return ::stat(a.c_str(), &first) == 0 && ::stat(b.c_str(), &second) == 0 &&
-         first.st_dev == second.st_dev && first.st_ino == second.st_ino;
-}
-
 }  // namespace
 
-Snapshots::Snapshots(const std::string& link, const std::string& work, Index& index,
-                     const EntryOps& ops)
-    : link_(link), work_(work), index_(index), ops_(ops) {
+Snapshots::Snapshots(TreeLink link, const std::string& work, Index& index, const EntryOps& ops)
+    : link_(std::move(link)), work_(work), index_(index), ops_(ops) {
   const std::string folder = work + "/versions";
   if (::mkdir(folder.c_str(), 0755) == 0) {
     if (::chmod(folder.c_str(), 0755) != 0) throw_errno("chmod " + folder);
@@ -116,42 +101,6 @@ void Snapshots::put(const std::vector<Snapshot>& all) {
   index_.set_setting(kList, bytes);
 }
 
-// Relative where it can be, so that a folder with both may be moved or seen by another path.
-std::string Snapshots::link_target(ByteView name) const {
-  const std::string below = "/versions/" + std::string(name);
-  if (same_folder(holder_of(work_), holder_of(link_))) return last_of(work_) + below;
-  return std::filesystem::canonical(work_).string() + below;
-}
-
-std::optional<std::string> Snapshots::read_link() const {
-  std::string target(4096, '\0');
-  const ssize_t n = ::readlink(link_.c_str(), target.data(), target.size());
-  if (n < 0) {
-    if (errno == ENOENT || errno == EINVAL) return {};
-    throw_errno("readlink " + link_);
-  }
-  target.resize(static_cast<std::size_t>(n));
-  return target;
-}
-
-std::optional<std::string> Snapshots::unfit(bool adopt) const {
-  struct stat st;
-  if (::lstat(link_.c_str(), &st) != 0) {
-    if (errno == ENOENT) return {};
-    throw_errno("stat " + link_);
-  }
-  if (!S_ISLNK(st.st_mode))
-    return link_ +
-           " is there and is no symbolic link: with apply = \"snapshot\" it becomes one; move it "
-           "away first, adopt does not take it over";
-  const std::string target = *read_link();
-  const std::string folder = holder_of(target);
-  const std::string full = folder.starts_with('/') ? folder : holder_of(link_) + "/" + folder;
-  if (adopt || same_folder(full, work_ + "/versions")) return {};
-  return link_ + " is a symbolic link to " + target +
-         ", which is none of this mirror's versions: remove it, or set adopt to have it replaced";
-}
-
 bool Snapshots::is_begun(const Bytes& name) const {
   const auto bytes = index_.setting(kBegun);
   if (!bytes || bytes->size() != 24 + Hash::kSize) return false;
@@ -188,8 +137,8 @@ void Snapshots::settle() {
   }
   if (std::erase_if(list, [&](const Snapshot& each) { return !there(each.name); }) > 0) put(list);
   if (list.empty()) return;
-  if (const auto why = unfit(false)) throw std::runtime_error(*why);
-  show();
+  if (const auto why = link_.unfit(false)) throw std::runtime_error(*why);
+  if (link_.would_show("versions/" + pinned().value_or(list.back()).name)) show();
 }
 
 Snapshots::Begun Snapshots::begin(const Hash& tree_hash) {
@@ -234,15 +183,7 @@ void Snapshots::show() {
   auto list = all();
   if (list.empty()) return;
   const Bytes shown = pinned().value_or(list.back()).name;
-  const std::string target = link_target(shown);
-  if (read_link() != target) {
-    const base::Fd holder = open_folder(holder_of(link_));
-    const Bytes name = last_of(link_), next = ".mirrorbus-" + name + ".new";
-    ops_.unlink(holder.get(), next);
-    ops_.make_symlink(target, holder.get(), next);
-    ops_.replace(holder.get(), next, holder.get(), name);
-    sync_folder(holder.get());
-  }
+  link_.lead_to("versions/" + shown);
   bool changed = false;
   const std::uint64_t now = base::to_ns(std::chrono::system_clock::now());
   for (Snapshot& each : list) {

@@ -1,5 +1,5 @@
-// Versions of a mirrored tree beside each other, each a directory in work/versions, and the symbolic
-// link at the tree's path that shows one of them: `apply = "snapshot"`.
+// Versions of a mirrored tree beside each other, each a directory in work/versions, and the
+// symbolic link at the tree's path that shows one of them: `apply = "snapshot"`.
 //
 // A version is built in "new", named when it is good, then committed, then shown, and never written
 // to again but by a repair. Files that did not change are one inode in all of them. Which versions
@@ -14,6 +14,7 @@
 #include "services/tree/entry_ops.hpp"
 #include "services/tree/index.hpp"
 #include "services/tree/retention.hpp"
+#include "services/tree/tree_link.hpp"
 
 #include <optional>
 #include <string>
@@ -31,8 +32,8 @@ struct Snapshot {
 
 class Snapshots {
  public:
-  // The link's path, and the work folder, which readers can pass through.
-  Snapshots(const std::string& link, const std::string& work, Index& index, const EntryOps& ops);
+  // `work`: the work folder, which readers can pass through.
+  Snapshots(TreeLink link, const std::string& work, Index& index, const EntryOps& ops);
 
   // The index belongs to a mirror with snapshots.
   static bool any(const Index& index);
@@ -44,9 +45,6 @@ class Snapshots {
   std::optional<Snapshot> pinned() const;
   std::string path_of(ByteView name) const;
 
-  // Why the link must not be made, for people. `adopt`: a link that leads elsewhere is taken over,
-  // a directory never.
-  std::optional<std::string> unfit(bool adopt) const;
   // After a start: what was being done is finished or taken back, and the link is right.
   void settle();
 
@@ -78,10 +76,9 @@ class Snapshots {
   bool take_out(const Keep& keep, base::WallTime now);
   bool remove_some(int dir, const Bytes& name, std::size_t& left, int depth) const;
   bool is_begun(const Bytes& name) const;
-  std::string link_target(ByteView name) const;
-  std::optional<std::string> read_link() const;
 
-  const std::string link_, work_;
+  const TreeLink link_;
+  const std::string work_;
   Index& index_;
   const EntryOps& ops_;
   base::Fd folder_;

@@ -79,7 +79,10 @@ SyncResult::State SyncRun::run(const std::optional<Refusal>& accepted, bool hash
   if (done == Round::Bad) done = repair();
   if (done == Round::Refused) return State::Refused;
   if (done == Round::Bad) return State::Failed;
-  if (snapshot) job_.place.snapshots().show();
+  if (snapshot)
+    job_.place.snapshots().show();
+  else if (!job_.settings.snapshot && !job_.settings.subtree.empty())
+    job_.place.link().lead_to("tree");
   staging_.clear();
   job_.cache.clear();
   chain_.clear();

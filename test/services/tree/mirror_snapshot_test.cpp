@@ -1,4 +1,6 @@
 // A mirror whose versions lie beside each other: whatever comes later, each stays what it was.
+#include "proto/sha256.hpp"
+#include "services/tree/origin_content.hpp"
 #include "test/services/tree/mirror_fixture.hpp"
 #include "test/support/as_user.hpp"
 #include "test/support/random_tree.hpp"
@@ -253,6 +255,24 @@ TEST_CASE("a version that is pinned is shown until it is not", "[mirror][snapsho
   CHECK_FALSE(tree.pinned());
 }
 
+TEST_CASE("the newest version is handed out, whichever is shown", "[mirror][snapshot]") {
+  const TempDir tmp;
+  Snapshotted m(tmp.path());
+  const std::string large(5'000'000, 'l');  // not hashed when it is asked for: its stat tells
+  m.file("large", large);
+  for (const char* content : {"one", "two", "three"}) {
+    m.file("file", content);
+    REQUIRE(m.publish_and_sync().state == State::Committed);
+  }
+  m.forget(2);
+  CHECK_FALSE(m.tree().sweep(m.keep(2), m.later(), 1000));  // so its ctime has moved again
+  m.tree().pin(2);
+  tree::OriginContent content(tmp / "index", m.settings.work, m.b());
+  CHECK(content.object(proto::sha256(large)));
+  CHECK(content.object(proto::sha256("three")));
+  CHECK_FALSE(content.object(proto::sha256("two")));
+}
+
 TEST_CASE("a version for which there is no room is not begun", "[mirror][snapshot]") {
   const TempDir tmp;
   Snapshotted m(tmp.path());
@@ -286,7 +306,7 @@ TEST_CASE("the link takes the place of nothing but a link", "[mirror][snapshot]"
   m.settings.adopt = false;
   result = m.sync();
   REQUIRE(result.state == State::Refused);
-  CHECK_THAT(result.refusal->text, Catch::Contains("none of this mirror's versions"));
+  CHECK_THAT(result.refusal->text, Catch::Contains("nothing of this mirror"));
   m.settings.adopt = true;
   CHECK(m.sync().state == State::Committed);
   CHECK(m.differences() == "");

@@ -64,14 +64,16 @@ struct History {
 // A mirror whose tree, work folder and index are on the disk.
 class DiskMirror {
  public:
-  DiskMirror(const RecordedDisk& disk, History& history, const std::string& boot)
+  DiskMirror(const RecordedDisk& disk, History& history, const std::string& boot, bool snapshot)
       : history_(history) {
+    settings_.snapshot = snapshot;
     settings_.path = disk.path() + "/b";
     settings_.work = disk.path() + "/work";
     settings_.max_delete.files = 1'000'000;
     settings_.boot = boot;
     std::filesystem::create_directories(settings_.work);
     index_ = std::make_unique<tree::Index>(disk.path() + "/index");
+    tree::MirrorTree(settings_, *index_).settle();
   }
   std::uint64_t committed() const {
     const auto version = index_->newest();
@@ -135,14 +137,14 @@ bool possible(const std::string& type) {
   }
 }
 
-void cut_mirror(const std::string& type) {
+void cut_mirror(const std::string& type, bool snapshot = false) {
   if (!possible(type)) return;
   History history(seed(), 4);
   RecordedDisk disk(std::getenv("DISK_RECORDER"), type, kDiskSize);
   disk.mark("0");
   for (std::uint64_t number = 1; number <= history.versions.size(); ++number) {
     REQUIRE(in_child([&] {
-              DiskMirror mirror(disk, history, "before");
+              DiskMirror mirror(disk, history, "before", snapshot);
               if (const auto wrong = mirror.bring_to(number); !wrong.empty())
                 throw std::runtime_error(wrong);
             }) == "");
@@ -161,12 +163,15 @@ void cut_mirror(const std::string& type) {
             const auto before = std::filesystem::exists(disk.path() + "/b")
                                     ? path_contents(disk.path() + "/b")
                                     : PathContents();
-            DiskMirror mirror(disk, history, "after");
+            DiskMirror mirror(disk, history, "after", snapshot);
             const std::uint64_t now = mirror.committed();
             if (now < promised || now > promised + 1)
               throw std::runtime_error("version " + cut.promised + " was acknowledged, and " +
                                        std::to_string(now) + " is committed");
             const std::size_t next = std::min(promised + 1, history.versions.size());
+            if (snapshot && before != history.contents[promised] &&
+                before != history.contents[next])
+              throw std::runtime_error("what is shown is no version as a whole");
             if (const auto wrong = neither_old_nor_new(history.contents[promised],
                                                        history.contents[next], before);
                 !wrong.empty())
@@ -290,6 +295,12 @@ void cut_origin(const std::string& type) {
 }  // namespace
 
 TEST_CASE("a mirror on ext4 survives a power cut at any moment", "[power]") { cut_mirror("ext4"); }
+TEST_CASE("a mirror with snapshots on ext4 survives a power cut at any moment", "[power]") {
+  cut_mirror("ext4", true);
+}
+TEST_CASE("a mirror with snapshots on xfs survives a power cut at any moment", "[power]") {
+  cut_mirror("xfs", true);
+}
 TEST_CASE("a mirror on xfs survives a power cut at any moment", "[power]") { cut_mirror("xfs"); }
 TEST_CASE("an origin on ext4 survives a power cut at any moment", "[power]") { cut_origin("ext4"); }
 TEST_CASE("an origin on xfs survives a power cut at any moment", "[power]") { cut_origin("xfs"); }

@@ -77,6 +77,17 @@ TEST_CASE("another mount is refused, unless links are not needed", "[work_folder
   std::filesystem::remove_all(elsewhere);
 }
 
+TEST_CASE("where the tree is a link, others may pass through the folder", "[work_folder]") {
+  const TempDir tmp;
+  const WorkFolder work(tmp / "tree", "t", "", WorkFolder::Mount::Link);
+  CHECK_FALSE(std::filesystem::exists(tmp / "tree"));
+  CHECK(work.path() == std::filesystem::canonical(tmp.path()).string() + "/.mirrorbus-t");
+  CHECK((stat_of(work.path()).st_mode & 07777) == 0711);
+  // Another tree of that name is beside it.
+  const WorkFolder other(tmp / "other", "t", "", WorkFolder::Mount::Link);
+  CHECK(other.path().ends_with("/.mirrorbus-t-other"));
+}
+
 TEST_CASE("somebody else's folder is not taken", "[work_folder]") {
   const TempDir tmp;
   std::filesystem::create_directory(tmp / "tree");
