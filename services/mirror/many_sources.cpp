@@ -15,7 +15,7 @@ class ManySources::Passing final : public tree::ContentSink {
       : to_(to), all_(all), from_(from), place_(place) {}
 
   void begin(const proto::Hash& hash) override {
-    if (place_.dismissed && all_.places_.size() > 1)
+    if (place_.dismissed && !all_.asks(place_))
       throw tree::SourceError(place_.url + ": set aside for bad items");
     hash_ = hash;
     from_[hash] = from_start ? &place_ : nullptr;
@@ -88,6 +88,11 @@ std::vector<ManySources::Place*> ManySources::order() const {
   for (const auto& [state, place] : all)
     if (state != State::SetAside || all.front().first != State::Ready) order.push_back(place);
   return order;
+}
+
+bool ManySources::asks(const Place& place) const {
+  const auto asked = order();
+  return std::ranges::find(asked, &place) != asked.end();
 }
 
 bool ManySources::spoilt(const proto::Hash& hash) const {

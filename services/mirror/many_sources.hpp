@@ -57,6 +57,7 @@ class ManySources final : public tree::ContentSource {
   void choose();
   // Those to ask for a thing now: as they were chosen, but those that fail last.
   std::vector<Place*> order() const;
+  bool asks(const Place& place) const;  // it is not set aside, or there is none that does well
   bool spoilt(const proto::Hash& hash) const;  // some place has sent another thing for it
   using One = void (HttpSource::*)(const tree::Wanted&, std::uint64_t, tree::ContentSink&);
   enum class Absent { MayHaveIt, NeedNotCome };  // a place that cannot be asked just now

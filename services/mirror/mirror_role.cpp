@@ -84,6 +84,7 @@ MirrorRole::MirrorRole(const TreeContext& context, const TreeSettings& settings)
       retry_(context.loop),
       every_second_(context.loop),
       place_(context.loop),
+      place_check_(context.loop),
       sweep_(context.loop),
       hooks_(context_, settings_, log_, worker_,
              [this]() -> const tree::Index& { return engine_->index; }),
@@ -92,7 +93,6 @@ MirrorRole::MirrorRole(const TreeContext& context, const TreeSettings& settings)
       worker_(context.loop, 1) {
   talk_ = std::make_unique<SourceTalk>(
       context.loop, *context.subscriber, settings.name, context.run, context.content,
-      place_check_(context.loop),
       SourceTalk::Handlers{[this] { return standing(); },
                            [this](const std::string& endpoint, std::uint64_t number) {
                              ask_handed_on(endpoint, number);
