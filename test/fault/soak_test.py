@@ -13,12 +13,14 @@ import sys
 import tempfile
 import time
 
-from faulty_trees import SEED, FaultyTrees, TreeAccount, has_address_sanitizer, main, resident_kib, setting, until
+from faulty_trees import (
+    SEED, FaultyTrees, TreeAccount, has_address_sanitizer, main, resident_kib, setting, until,
+)
 
 ENTRIES, SECONDS, CHANGES = setting("ENTRIES", 20_000), setting("SECONDS", 25), setting("CHANGES", 300)
 WARM_UP = 0.2  # of the time: what is kept for later has been made then
 GROWTH = 1.1
-LAG_S = 30
+LAG_S = setting("LAG", 30)
 A_DIRECTORY = 100  # files in one
 
 
