@@ -42,7 +42,7 @@ void MirrorTree::settle() {
   if (settings_.subtree.empty() || !committed()) return;
   const TreeLink link = shown_by();
   if (const auto why = link.unfit(false)) throw std::runtime_error(*why);
-  if (link.would_show("tree")) link.lead_to("tree");
+  if (link.would_show("part")) link.lead_to("part");
 }
 
 TreeLink MirrorTree::shown_by() const {

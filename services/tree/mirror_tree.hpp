@@ -51,7 +51,7 @@ struct MirrorSettings {
 
   bool by_link() const { return snapshot || !subtree.empty(); }
   // Of the tree, unless there are several: Snapshots.
-  std::string root() const { return subtree.empty() ? path : work + "/tree"; }
+  std::string root() const { return subtree.empty() ? path : work + "/part"; }
 };
 
 // A signed version and what came with it.

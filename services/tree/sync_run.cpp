@@ -82,7 +82,7 @@ SyncResult::State SyncRun::run(const std::optional<Refusal>& accepted, bool hash
   if (snapshot)
     job_.place.snapshots().show();
   else if (!job_.settings.snapshot && !job_.settings.subtree.empty())
-    job_.place.link().lead_to("tree");
+    job_.place.link().lead_to("part");
   staging_.clear();
   job_.cache.clear();
   chain_.clear();
