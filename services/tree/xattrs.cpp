@@ -116,6 +116,8 @@ XattrMode default_xattr_mode() { return ::geteuid() == 0 ? XattrMode::All : Xatt
 bool carries(XattrMode mode, ByteView name) {
   if (mode == XattrMode::None) return false;
   if (name.starts_with("user.") || is_acl(name)) return true;
+  // XFS shows the ACLs a second time, in its own form.
+  if (name.starts_with("trusted.SGI_ACL_")) return false;
   return mode == XattrMode::All && (name.starts_with("trusted.") || name.starts_with("security."));
 }
 

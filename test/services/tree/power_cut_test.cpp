@@ -20,6 +20,9 @@ using State = tree::SyncResult::State;
 
 namespace {
 
+// XFS shows ACLs a second time; the origin's ext4 does not.
+constexpr char kWithoutXfsView[] = "'--filter=-x trusted.SGI_ACL_*'";
+
 constexpr std::uint64_t kDiskSize = 320 << 20;  // xfs is not made smaller
 
 std::uint64_t number_of(const char* name, std::uint64_t usual) {
@@ -178,7 +181,7 @@ void cut_mirror(const std::string& type, bool snapshot = false) {
               throw std::runtime_error(wrong);
             if (const auto wrong = mirror.bring_to(history.versions.size()); !wrong.empty())
               throw std::runtime_error("afterwards: " + wrong);
-            if (const auto wrong = oracle(history.tmp / "a", mirror.path()); !wrong.empty())
+            if (const auto wrong = oracle(history.tmp / "a", mirror.path(), kWithoutXfsView); !wrong.empty())
               throw std::runtime_error("afterwards the trees differ:\n" + wrong);
           }) == "");
     ++runs;
