@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 """Programs that a daemon runs: hooks of both roles, and an origin's import from an rsync daemon."""
+import os
 import subprocess
 import sys
 
@@ -114,6 +115,8 @@ class Import(Mirroring):
         self.upstream.mkdir()
         (self.port,) = free_ports(1)
         (self.dir / "rsyncd.conf").write_text(
+            # Not as nobody, who may not enter this test's folder.
+            f"uid = {os.getuid()}\ngid = {os.getgid()}\n"
             f"use chroot = no\nport = {self.port}\naddress = 127.0.0.1\n"
             f"[tree]\npath = {self.upstream}\nread only = yes\n")
         self.serve()

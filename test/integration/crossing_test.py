@@ -127,7 +127,9 @@ class Leaving(World):
 
     def test_rsync_serves_the_tree(self):
         config = self.sample("rsyncd.conf", **{"/srv/mirror/distribution": str(self.tree)})
-        config.write_text(f"port = {self.port}\naddress = 127.0.0.1\nuse chroot = no\n" + "\n".join(
+        # Not as nobody, who may not enter this test's folder.
+        config.write_text(f"port = {self.port}\naddress = 127.0.0.1\nuse chroot = no\n"
+                          f"uid = {os.getuid()}\ngid = {os.getgid()}\n" + "\n".join(
             line for line in config.read_text().splitlines()
             if not line.startswith(("uid", "gid", "use chroot", "address"))))
         self.run_server("rsync", "--daemon", "--no-detach", f"--config={config}")
