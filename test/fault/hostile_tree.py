@@ -123,7 +123,7 @@ class Pack:
         index = lie.get("base", old.hash) + varint(len(new.root)) + new.root + b"\0\0\0\0" + b"\1"
         index += varint(len(nodes)) + varint(lie.get("raw", len(records))) + b"\1\0\0"
         index += varint(len(fresh)) + b"\0" + b"\1" + varint(len(group)) + varint(len(fresh))
-        index += b"\0\0" * len(fresh) + b"\0"
+        index += b"\0\0" * len(fresh) + b"\0" + b"\0"  # no large files, no extensions
         index = lie.get("index", index)
         stored = lie.get("stored", zstd(index))
         sizes = lie.get("sizes", (len(stored), len(index)))
