@@ -137,6 +137,8 @@ class Rot(ManyMirrors):
         """A version is published while this mirror is paused."""
         self.ask(f"{name}/state", "pause", tree="t")
         self.content.change(0.3)
+        # More than an event carries: the pack is a file.
+        (self.content.path / "of-a-size").write_bytes(self.content.random.randbytes(60_000))
         self.newest = self.publish()
 
     def resumed(self, account, name, began):
