@@ -1,5 +1,7 @@
 #include "services/tree/xattr_change.hpp"
 
+#include "services/tree/xattrs.hpp"
+
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -12,9 +14,6 @@ namespace {
 using proto::Bytes;
 using proto::ByteView;
 using proto::XattrSet;
-
-constexpr std::string_view kAccess = "system.posix_acl_access";
-constexpr std::string_view kDefault = "system.posix_acl_default";
 
 // include/uapi/linux/posix_acl_xattr.h: a version, then entries, little-endian.
 constexpr std::size_t kHeadSize = 4, kEntrySize = 8;
@@ -54,19 +53,19 @@ Beyond beyond_mode(ByteView acl) {
   return found;
 }
 
-bool is_acl(const proto::Xattr& attribute) {
-  return attribute.name == kAccess || attribute.name == kDefault;
+void leave_out_acls(XattrSet& set) {
+  std::erase_if(set, [](const proto::Xattr& attribute) { return is_acl(attribute.name); });
 }
 
 }  // namespace
 
 XattrChange compare_xattrs(const XattrSet& was, const XattrSet& now) {
   XattrChange change;
-  change.acls = value_of(was, kDefault) != value_of(now, kDefault) ||
-                beyond_mode(value_of(was, kAccess)) != beyond_mode(value_of(now, kAccess));
+  change.acls = value_of(was, kDefaultAcl) != value_of(now, kDefaultAcl) ||
+                beyond_mode(value_of(was, kAccessAcl)) != beyond_mode(value_of(now, kAccessAcl));
   XattrSet a = was, b = now;
-  std::erase_if(a, is_acl);
-  std::erase_if(b, is_acl);
+  leave_out_acls(a);
+  leave_out_acls(b);
   change.others = a != b;
   return change;
 }

@@ -20,11 +20,8 @@ using proto::XattrSet;
 
 namespace {
 
-constexpr std::string_view kAcls[] = {"system.posix_acl_access", "system.posix_acl_default"};
 constexpr std::size_t kListGuess = 1024, kValueGuess = 1024;
 constexpr std::uint64_t kRoom = 1024 * 1024;  // bytes: with so many the disk is not what is full
-
-bool is_acl(ByteView name) { return std::ranges::find(kAcls, name) != std::end(kAcls); }
 
 // Of the thread: a path is made for every entry there is.
 class Path {

@@ -25,6 +25,11 @@ std::optional<XattrMode> xattr_mode(std::string_view text);
 // All as root, else User.
 XattrMode default_xattr_mode();
 
+// The two attributes of system.* that are POSIX ACLs.
+inline constexpr std::string_view kAccessAcl = "system.posix_acl_access";
+inline constexpr std::string_view kDefaultAcl = "system.posix_acl_default";
+inline bool is_acl(proto::ByteView name) { return name == kAccessAcl || name == kDefaultAcl; }
+
 // Whether `mode` carries an attribute of this name. Of system.* only the ACLs: the others are the
 // filesystem's own affair.
 bool carries(XattrMode mode, proto::ByteView name);
