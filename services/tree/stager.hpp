@@ -62,7 +62,6 @@ class Stager {
   // What is wanted from elsewhere; a content is asked for once.
   bool wants(const proto::Hash& content) const { return wanted_.contains(content); }
   std::vector<Wanted> wanted() const;
-  bool wants_any() const { return !wanted_.empty(); }
   // A content has come and has this number as a c name.
   void take(const proto::Hash& content, std::uint32_t number);
   // Asks the source for all that is still wanted.

@@ -89,6 +89,18 @@ void TargetTree::ask(ContentSource& source, const std::vector<Hash>& ids, std::u
     throw SourceError(source.name() + " did not send " + to_hex(wanted.front()) + ": " + reason);
 }
 
+void TargetTree::ask_in_batches(ContentSource& source, const std::vector<Hash>& ids,
+                                std::uint64_t limit, const WorkControl& control) {
+  for (std::size_t from = 0; from < ids.size(); from += ContentSource::kBatch) {
+    control.check();
+    const auto to = std::min(ids.size(), from + ContentSource::kBatch);
+    ask(source,
+        {ids.begin() + static_cast<std::ptrdiff_t>(from),
+         ids.begin() + static_cast<std::ptrdiff_t>(to)},
+        limit);
+  }
+}
+
 Bytes TargetTree::get(ContentSource& source, const Hash& id, std::uint64_t limit) {
   if (auto bytes = find(id)) return std::move(*bytes);
   ask(source, {id}, limit);
@@ -130,14 +142,7 @@ proto::Decoded<void> TargetTree::fetch(ContentSource& source, const Hash& tree_h
     std::vector<Hash> wanted;
     for (const Hash& id : level)
       if (!find(id)) wanted.push_back(id);
-    for (std::size_t from = 0; from < wanted.size(); from += ContentSource::kBatch) {
-      control.check();
-      const auto to = std::min(wanted.size(), from + ContentSource::kBatch);
-      ask(source,
-          {wanted.begin() + static_cast<std::ptrdiff_t>(from),
-           wanted.begin() + static_cast<std::ptrdiff_t>(to)},
-          proto::kMaxNodeSize);
-    }
+    ask_in_batches(source, wanted, proto::kMaxNodeSize, control);
     std::vector<Hash> below;
     for (const Hash& id : level) {
       const Bytes node = encoded(id);
@@ -184,14 +189,7 @@ proto::Decoded<void> TargetTree::fetch_xattr_sets(ContentSource& source,
   std::vector<Hash> wanted;
   for (const Hash& id : new_xattr_sets_)
     if (!cache_.has(id)) wanted.push_back(id);
-  for (std::size_t from = 0; from < wanted.size(); from += ContentSource::kBatch) {
-    control.check();
-    const auto to = std::min(wanted.size(), from + ContentSource::kBatch);
-    ask(source,
-        {wanted.begin() + static_cast<std::ptrdiff_t>(from),
-         wanted.begin() + static_cast<std::ptrdiff_t>(to)},
-        proto::kMaxXattrSetSize);
-  }
+  ask_in_batches(source, wanted, proto::kMaxXattrSetSize, control);
   for (const Hash& id : new_xattr_sets_)
     if (const auto set = proto::decode_xattr_set(encoded(id)); !set)
       return proto::refuse(set.error());

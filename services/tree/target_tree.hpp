@@ -42,6 +42,8 @@ class TargetTree : public TargetNodes {
 
  private:
   void ask(ContentSource& source, const std::vector<proto::Hash>& ids, std::uint64_t limit_bytes);
+  void ask_in_batches(ContentSource& source, const std::vector<proto::Hash>& ids,
+                      std::uint64_t limit_bytes, const WorkControl& control);
   proto::Bytes get(ContentSource& source, const proto::Hash& id, std::uint64_t limit_bytes);
 
   const Index& index_;
