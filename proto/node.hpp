@@ -42,6 +42,12 @@ struct Entry {
   bool operator==(const Entry&) const = default;
 };
 
+// Mode, owner, mtime and extended attributes, as signed.
+inline bool same_metadata(const Entry& a, const Entry& b) {
+  return a.mode == b.mode && a.uid == b.uid && a.gid == b.gid && a.mtime_s == b.mtime_s &&
+         a.mtime_ns == b.mtime_ns && a.xattrs == b.xattrs;
+}
+
 inline constexpr std::uint8_t kEntryImmutable = 0x01;
 
 // Names strictly increasing, bytewise.

@@ -24,8 +24,7 @@ bool same_thing(const Entry& a, const Entry& b) {
 }
 
 bool alike(const Entry& a, const Entry& b) {
-  return same_thing(a, b) && a.mode == b.mode && a.uid == b.uid && a.gid == b.gid &&
-         a.mtime_s == b.mtime_s && a.mtime_ns == b.mtime_ns && a.xattrs == b.xattrs;
+  return same_thing(a, b) && proto::same_metadata(a, b);
 }
 
 bool is_directory(const Entry* entry) {

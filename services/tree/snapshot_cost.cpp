@@ -14,8 +14,7 @@ namespace {
 constexpr std::uint64_t kDirectoryBytes = 4096;
 
 bool shareable(const Entry& a, const Entry& b) {
-  return a.content == b.content && a.mode == b.mode && a.uid == b.uid && a.gid == b.gid &&
-         a.mtime_s == b.mtime_s && a.mtime_ns == b.mtime_ns && a.xattrs == b.xattrs;
+  return a.content == b.content && proto::same_metadata(a, b);
 }
 
 }  // namespace
