@@ -1,7 +1,7 @@
 #include "services/mirror/hooks.hpp"
 
 #include "bus/base/fd.hpp"
-#include "services/tree/changes.hpp"
+#include "services/tree/version_changes.hpp"
 
 #include <algorithm>
 #include <fstream>
@@ -28,7 +28,7 @@ Hooks::Hooks(const TreeContext& context, const TreeSettings& settings, base::Log
 }
 
 std::string Hooks::file() const {
-  return context_.state_dir + "/tree-" + settings_.name + ".changes";
+  return context_.tree_file(settings_.name, ".changes");
 }
 
 void Hooks::changed(const char* event, std::uint64_t from, const proto::VersionRecord& to) {
@@ -103,23 +103,17 @@ bool write_changes(const tree::Index& index, std::uint64_t from, std::uint64_t t
                    const std::string& file) {
   const auto was = index.version(from), is = index.version(to);
   if (!was || !is) return false;
-  const auto side = [&index](const tree::StoredVersion& version) {
-    return tree::TreeSide{version.root.entry, [&index](const proto::Bytes&, const proto::Hash& id) {
-                            auto node = index.blob(id);
-                            if (!node) throw std::runtime_error("a version is no longer held");
-                            return std::move(*node);
-                          }};
-  };
   // Only for us: paths may tell what is not everybody's to know.
   const base::Fd fd(::open(file.c_str(), O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600));
   if (!fd) base::throw_errno("writing " + file);
   std::ofstream out(file, std::ios::binary | std::ios::trunc);
-  tree::diff_trees(side(*was), side(*is), [&out](const tree::TreeChange& each) {
+  const auto write = [&out](const tree::TreeChange& each) {
     const proto::Change& change = each.change;
     out << to_string(change.op) << '\0' << change.path << '\0';
     if (change.op == proto::ChangeOp::Move) out << change.to << '\0';
     return true;
-  });
+  };
+  tree::diff_trees(tree::stored_side(index, *was), tree::stored_side(index, *is), write);
   out.flush();
   if (!out) throw std::runtime_error("writing " + file + " failed");
   return true;

@@ -22,7 +22,7 @@ Importer::Importer(const TreeContext& context, const TreeSettings& settings, bas
 }
 
 std::string Importer::mark() const {
-  return context_.state_dir + "/tree-" + settings_.name + ".importing";
+  return context_.tree_file(settings_.name, ".importing");
 }
 
 void Importer::start() {

@@ -116,7 +116,7 @@ void MirrorRole::stop() {
 void MirrorRole::open() {
   busy_ = true;
   worker_.submit(
-      [this, file = context_.state_dir + "/tree-" + settings_.name + ".sqlite"] {
+      [this, file = context_.index_file(settings_.name)] {
         Opened found;
         found.engine = std::make_unique<Engine>(settings_, file, context_.serving);
         found.engine->tree.settle();
@@ -141,7 +141,7 @@ void MirrorRole::open() {
 void MirrorRole::opened(Opened found) {
   engine_ = std::move(found.engine);
   seals_.opened();
-  holder_->open(context_.state_dir + "/tree-" + settings_.name + ".sqlite", engine_->work.path(),
+  holder_->open(context_.index_file(settings_.name), engine_->work.path(),
                 engine_->tree.settings().root());
   if (!found.warning.empty()) log_.warning("{}", found.warning);
   if (found.stream && found.stream->size() == proto::Hash::kSize)

@@ -46,8 +46,7 @@ void OriginRole::look(bool everything, bool careful) {
   const bool asked = !waiting_.empty();
   worker_.submit(
       [this, dirty = std::move(dirty), everything, careful, asked, now = context_.loop.now().wall] {
-        tree::WorkControl control;
-        control.cancel = &cancel_;
+        const tree::WorkControl control{.progress = {}, .cancel = &cancel_};
         Closed found;
         if (everything || dirty.all)
           found.report = tree_->scan_all(careful, control);

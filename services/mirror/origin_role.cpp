@@ -6,12 +6,12 @@
 namespace mirrorbus::mirror {
 namespace {
 
-tree::OriginSettings engine_settings(const TreeSettings& settings, const std::string& state_dir) {
+tree::OriginSettings engine_settings(const TreeSettings& settings, const TreeContext& context) {
   tree::OriginSettings engine;
   engine.name = settings.name;
   engine.path = settings.path;
   engine.work = settings.work;
-  engine.index_file = state_dir + "/tree-" + settings.name + ".sqlite";
+  engine.index_file = context.index_file(settings.name);
   engine.store = *tree::store_kind(settings.store);
   engine.scan.filter = path_filter(settings);
   engine.scan.one_file_system = settings.one_file_system;
@@ -81,13 +81,12 @@ void OriginRole::open() {
       [this] {
         if (!tree_)
           tree_ =
-              std::make_unique<tree::OriginTree>(engine_settings(settings_, context_.state_dir));
+              std::make_unique<tree::OriginTree>(engine_settings(settings_, context_));
         Opened found;
         // Watched first, looked at then: what changes in between is told of.
         found.root = tree::RootPlace::of(settings_.path);
         found.watching = start_watching();
-        tree::WorkControl control;
-        control.cancel = &cancel_;
+        const tree::WorkControl control{.progress = {}, .cancel = &cancel_};
         found.rollback_problem = finish_rollback(control);
         found.report = tree_->scan_all(false, control);
         found.newest = tree_->newest();

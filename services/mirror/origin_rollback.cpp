@@ -37,8 +37,7 @@ void OriginRole::roll_back() {
 
 OriginRole::RolledBack OriginRole::do_roll_back(std::uint64_t number, base::WallTime now) {
   using State = tree::OriginTree::Closing::State;
-  tree::WorkControl control;
-  control.cancel = &cancel_;
+  const tree::WorkControl control{.progress = {}, .cancel = &cancel_};
   RolledBack found;
   const auto close = [&] {
     found.report = tree_->scan_all(false, control);

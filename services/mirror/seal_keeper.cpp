@@ -97,13 +97,10 @@ void SealKeeper::changes(std::uint64_t number, std::uint64_t skip, peer::ServeRe
       });
 }
 
-std::string SealKeeper::file() const {
-  return context_.state_dir + "/tree-" + settings_.name + ".sqlite";
-}
-
 const tree::Index& SealKeeper::reading() {
   if (!read_)
-    read_ = std::make_unique<tree::Index>(file(), tree::Index::Options{.read_only = true});
+    read_ = std::make_unique<tree::Index>(context_.index_file(settings_.name),
+                                          tree::Index::Options{.read_only = true});
   return *read_;
 }
 

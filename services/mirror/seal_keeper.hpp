@@ -43,7 +43,6 @@ class SealKeeper {
  private:
   void ask(std::uint32_t attempt);
   bool take(const proto::Answer& answer);
-  std::string file() const;
   const tree::Index& reading();  // on the reader
 
   const TreeContext& context_;

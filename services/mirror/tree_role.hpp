@@ -53,6 +53,11 @@ struct TreeContext {
   std::string sync_topic(const std::string& tree, const char* event) const {
     return base + ".mirror.sync." + tree + "." + event;
   }
+  // What the daemon keeps of a tree: its index, and small files beside it.
+  std::string tree_file(const std::string& tree, const char* suffix) const {
+    return state_dir + "/tree-" + tree + suffix;
+  }
+  std::string index_file(const std::string& tree) const { return tree_file(tree, ".sqlite"); }
 };
 
 enum class TreeState {

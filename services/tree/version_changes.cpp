@@ -1,19 +1,9 @@
 #include "services/tree/version_changes.hpp"
 
-#include "services/tree/changes.hpp"
-
 #include <stdexcept>
 
 namespace mirrorbus::tree {
 namespace {
-
-TreeSide side(const Index& index, const StoredVersion& version) {
-  return {version.root.entry, [&index](const Bytes& path, const Hash& id) {
-            auto node = index.blob(id);
-            if (!node) throw std::runtime_error("the index lost directory '" + path + "'");
-            return std::move(*node);
-          }};
-}
 
 // As the update event has them: what a mirror knows of a version that it went to from another one
 // than the one before.
@@ -36,6 +26,14 @@ std::optional<ChangePage> listed(const StoredVersion& version, std::uint64_t ski
 
 }  // namespace
 
+TreeSide stored_side(const Index& index, const StoredVersion& version) {
+  return {version.root.entry, [&index](const Bytes& path, const Hash& id) {
+            auto node = index.blob(id);
+            if (!node) throw std::runtime_error("directory '" + path + "' is no longer held");
+            return std::move(*node);
+          }};
+}
+
 std::optional<ChangePage> version_changes(const Index& index, std::uint64_t number,
                                           std::uint64_t skip, std::size_t limit) {
   const auto version = number > 0 ? index.version(number) : index.newest();
@@ -44,7 +42,7 @@ std::optional<ChangePage> version_changes(const Index& index, std::uint64_t numb
   const auto before = number > 1 ? index.version(number - 1) : std::nullopt;
   if (!before && !version->record.parent.is_zero()) return listed(*version, skip, limit);
   ChangePage page;
-  diff_trees(before ? std::optional(side(index, *before)) : std::nullopt, side(index, *version),
+  diff_trees(before ? std::optional(stored_side(index, *before)) : std::nullopt, stored_side(index, *version),
              [&](const TreeChange& c) {
                if (skip > 0) {
                  --skip;

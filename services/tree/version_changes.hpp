@@ -1,14 +1,19 @@
-// What one version of a tree changed, page by page, from the nodes an index retains: for whoever
-// asks beyond what the update event lists.
+// What stored versions of a tree changed, from the nodes an index retains; of one version page by
+// page, for whoever asks beyond what the update event lists.
 #pragma once
 
 #include "proto/tree_update.hpp"
+#include "services/tree/changes.hpp"
 #include "services/tree/index.hpp"
 
 #include <optional>
 #include <vector>
 
 namespace mirrorbus::tree {
+
+// A version whose nodes the index retains, to be compared. std::runtime_error, when it is walked, if
+// one of them has gone. `index` outlives it.
+TreeSide stored_side(const Index& index, const StoredVersion& version);
 
 struct ChangePage {
   std::vector<proto::Change> changes;
