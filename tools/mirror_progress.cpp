@@ -21,19 +21,10 @@ constexpr std::size_t kBar = 16;
 constexpr std::string_view kClearLine = "\r\033[K";
 constexpr std::string_view kClearScreen = "\033[H\033[J";
 
-double number(const proto::Value& map, std::string_view key) {
-  const proto::Value* value = map.find(key);
-  return value ? value->as_number().value_or(0) : 0;
-}
-std::string text(const proto::Value& map, std::string_view key) {
-  const proto::Value* value = map.find(key);
-  return value && value->as_text() ? *value->as_text() : "";
-}
-
 const proto::Value* find_tree(const proto::Value& trees, const std::string& name) {
   if (!trees.as_array()) return nullptr;
   for (const proto::Value& tree : *trees.as_array())
-    if (text(tree, "name") == name) return &tree;
+    if (text_of(tree, "name") == name) return &tree;
   return nullptr;
 }
 
@@ -79,10 +70,10 @@ class Call {
 
 std::string ProgressLine::show(const proto::Value& tree,
                                std::chrono::steady_clock::time_point at) {
-  const std::string state = text(tree, "state"), named = text(tree, "phase");
+  const std::string state = text_of(tree, "state"), named = text_of(tree, "phase");
   const std::string phase = named.empty() ? state : named;
-  const double bytes = number(tree, "bytes_done"), bytes_total = number(tree, "bytes_total");
-  const double files = number(tree, "files_done"), files_total = number(tree, "files_total");
+  const double bytes = number_of(tree, "bytes_done"), bytes_total = number_of(tree, "bytes_total");
+  const double files = number_of(tree, "files_done"), files_total = number_of(tree, "files_total");
   if (!first_ || first_->phase != phase || first_->bytes > bytes) first_ = {phase, bytes, at};
   const double total = bytes_total > 0 ? bytes_total : files_total;
   const double done = bytes_total > 0 ? bytes : files;
@@ -122,14 +113,14 @@ peer::ControlAnswer call_with_progress(const std::string& socket, const proto::V
 }
 
 int watch_status(const std::string& socket, base::Duration timeout,
-                 const std::function<std::string(const proto::Value&)>& text_of) {
+                 const std::function<std::string(const proto::Value&)>& text) {
   const bool terminal = ::isatty(STDOUT_FILENO) != 0;
   peer::ControlClient client(socket);
   std::string last;
   for (;; std::this_thread::sleep_for(kWatch)) {
     const auto trees = client.call(proto::Map{{"verb", "status"}}, timeout);
     if (!trees) throw std::runtime_error(trees.error());
-    std::string now = text_of(*trees);
+    std::string now = text(*trees);
     if (terminal)
       fmt::print("{}{}", kClearScreen, now);
     else if (now != last)

@@ -7,7 +7,6 @@
 #include <fmt/format.h>
 
 namespace mirrorbus::tools {
-namespace {
 
 std::string text_of(const proto::Value& map, std::string_view key) {
   const proto::Value* value = map.find(key);
@@ -19,6 +18,9 @@ double number_of(const proto::Value& map, std::string_view key) {
   const proto::Value* value = map.find(key);
   return value ? value->as_number().value_or(0) : 0;
 }
+
+namespace {
+
 bool is_true(const proto::Value& map, std::string_view key) {
   const proto::Value* value = map.find(key);
   return value && value->as_bool().value_or(false);
