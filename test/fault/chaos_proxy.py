@@ -15,6 +15,29 @@ BOTH = (DOWN, UP)
 CHUNK = 16384
 
 
+def network_faults(far, cut="cut"):
+    """What a network does to a connection with `far`, by name: what is set for a while, and what is done again and
+    again while that lasts. Each is called with the proxy."""
+    def for_a_while(*directions, **settings):
+        return lambda proxy: proxy.set(*directions, **settings)
+
+    lasting = {
+        "delay 0.1 to 0.4 s": for_a_while(delay=0.1, jitter=0.3),
+        "stall": for_a_while(open=False),
+        "1 byte/s": for_a_while(rate=1),
+        f"half-open, nothing from {far}": for_a_while(DOWN, open=False),
+        f"half-open, nothing to {far}": for_a_while(UP, open=False),
+    }
+    repeated = {
+        "RST": lambda proxy: proxy.reset(),
+        cut: lambda proxy: proxy.harm("cut"),
+        "flipped bit": lambda proxy: proxy.harm("flip"),
+        f"flipped bit, to {far}": lambda proxy: proxy.harm("flip", UP),
+        "missing bytes": lambda proxy: proxy.harm("truncate"),
+    }
+    return lasting, repeated
+
+
 class Way:
     """What is done in one direction."""
 

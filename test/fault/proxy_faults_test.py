@@ -8,7 +8,7 @@ MIRRORBUS_ROUNDS: how often every fault (1). MIRRORBUS_SEED: of the order of thi
 import sys
 import time
 
-from chaos_proxy import DOWN, UP, ChaosProxy
+from chaos_proxy import ChaosProxy, network_faults
 from faulty_world import Account, FaultyWorld, Submitter, caught_up, events_of, main, setting, until
 
 ROUNDS = setting("ROUNDS", 1)
@@ -16,26 +16,7 @@ FAULT_S = 4.0
 EACH_S = 0.25  # between two that are over at once
 
 
-def for_a_while(**settings):
-    directions = settings.pop("directions", ())
-    return lambda proxy: proxy.set(*directions, **settings)
-
-
-FAULTS = {
-    "delay 0.1 to 0.4 s": for_a_while(delay=0.1, jitter=0.3),
-    "stall": for_a_while(open=False),
-    "1 byte/s": for_a_while(rate=1),
-    "half-open, nothing from the daemon": for_a_while(open=False, directions=[DOWN]),
-    "half-open, nothing to the daemon": for_a_while(open=False, directions=[UP]),
-}
-# Again and again while the fault lasts.
-REPEATED = {
-    "RST": lambda proxy: proxy.reset(),
-    "cut in a frame": lambda proxy: proxy.harm("cut"),
-    "flipped bit": lambda proxy: proxy.harm("flip"),
-    "flipped bit, to the daemon": lambda proxy: proxy.harm("flip", UP),
-    "missing bytes": lambda proxy: proxy.harm("truncate"),
-}
+FAULTS, REPEATED = network_faults("the daemon", cut="cut in a frame")
 # What a submission says is believed as TCP delivers it: there, nothing that changes bytes.
 WHOLE = [*FAULTS, "RST", "cut in a frame"]
 

@@ -8,34 +8,14 @@ MIRRORBUS_ROUNDS: how often every fault (1). MIRRORBUS_SEED: of the tree, the or
 import sys
 import time
 
-from chaos_proxy import DOWN, UP, ChaosProxy
+from chaos_proxy import DOWN, ChaosProxy, network_faults
 from faulty_trees import ManyMirrors, TreeAccount, main, setting, until
 
 ROUNDS = setting("ROUNDS", 1)
 FAULT_S = 4.0
 EACH_S = 0.3
 LARGE = 24_000_000  # as large as what is fetched by itself
-
-
-def for_a_while(**settings):
-    directions = settings.pop("directions", ())
-    return lambda proxy: proxy.set(*directions, **settings)
-
-
-FAULTS = {
-    "delay 0.1 to 0.4 s": for_a_while(delay=0.1, jitter=0.3),
-    "stall": for_a_while(open=False),
-    "1 byte/s": for_a_while(rate=1),
-    "half-open, nothing from the origin": for_a_while(open=False, directions=[DOWN]),
-    "half-open, nothing to the origin": for_a_while(open=False, directions=[UP]),
-}
-REPEATED = {
-    "RST": lambda proxy: proxy.reset(),
-    "cut": lambda proxy: proxy.harm("cut"),
-    "flipped bit": lambda proxy: proxy.harm("flip"),
-    "flipped bit, to the origin": lambda proxy: proxy.harm("flip", UP),
-    "missing bytes": lambda proxy: proxy.harm("truncate"),
-}
+FAULTS, REPEATED = network_faults("the origin")
 
 
 class TreeNetwork(ManyMirrors):

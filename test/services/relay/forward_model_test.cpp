@@ -4,6 +4,7 @@
 #include "bus/peer/forward_core.hpp"
 #include "services/relay/forwarded_stream.hpp"
 #include "test/bus/peer/core_fixture.hpp"
+#include "test/support/environment.hpp"
 
 #include <deque>
 #include <random>
@@ -312,10 +313,8 @@ struct World {
 }  // namespace
 
 TEST_CASE("whatever ends and comes back, the relay has what its publisher has", "[forward]") {
-  const char* first = std::getenv("MIRRORBUS_SEED");
-  const char* count = std::getenv("MIRRORBUS_SEEDS");
-  const std::uint64_t from = first ? std::stoull(first) : 1;
-  const std::uint64_t seeds = count ? std::stoull(count) : 150;
+  const std::uint64_t from = test::number_from("MIRRORBUS_SEED", 1);
+  const std::uint64_t seeds = test::number_from("MIRRORBUS_SEEDS", 150);
   std::size_t taken = 0, cuts = 0, holes = 0, early_heads = 0;
   for (std::uint64_t seed = from; seed < from + seeds; ++seed) {
     INFO("seed " << seed);

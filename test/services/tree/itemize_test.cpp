@@ -1,5 +1,6 @@
 #include "services/tree/itemize.hpp"
 
+#include "test/support/environment.hpp"
 #include "test/support/oracle.hpp"
 #include "test/support/random_tree.hpp"
 #include "test/support/temp_dir.hpp"
@@ -133,8 +134,8 @@ void check_against_rsync(const TwoVersions& versions, std::size_t page) {
 }  // namespace
 
 TEST_CASE("differences read as rsync's", "[itemize]") {
-  const char* const first = std::getenv("MIRRORBUS_SEED");
-  for (std::uint64_t seed = first ? std::stoull(first) : 1, end = seed + 12; seed < end; ++seed) {
+  for (std::uint64_t seed = test::number_from("MIRRORBUS_SEED", 1), end = seed + 12; seed < end;
+       ++seed) {
     INFO("seed " << seed);
     TwoVersions versions(seed);
     versions.tree.grow(60);

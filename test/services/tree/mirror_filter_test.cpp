@@ -1,5 +1,6 @@
 // A mirror of a part of a tree.
 #include "test/services/tree/mirror_fixture.hpp"
+#include "test/support/environment.hpp"
 #include "test/support/random_tree.hpp"
 
 #include <catch2/catch.hpp>
@@ -121,11 +122,9 @@ TEST_CASE("another filter, or none, is followed at once", "[mirror][filter]") {
 }
 
 TEST_CASE("a filtered mirror follows random trees", "[mirror][filter][random]") {
-  const char* first = std::getenv("MIRRORBUS_SEED");
-  const char* count = std::getenv("MIRRORBUS_SEEDS");
-  const std::uint64_t from = first ? std::strtoull(first, nullptr, 10) : 1;
-  for (std::uint64_t seed = from; seed < from + (count ? std::strtoull(count, nullptr, 10) : 6);
-       ++seed) {
+  const std::uint64_t from = test::number_from("MIRRORBUS_SEED", 1);
+  const std::uint64_t seeds = test::number_from("MIRRORBUS_SEEDS", 6);
+  for (std::uint64_t seed = from; seed < from + seeds; ++seed) {
     INFO("seed " << seed);
     const TempDir tmp;
     fs::create_directories(tmp / "a");

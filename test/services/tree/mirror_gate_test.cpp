@@ -3,6 +3,7 @@
 // came of it: path by path old or new, nothing called committed that is not so, and the next run
 // without the fault comes out right.
 #include "test/services/tree/mirror_story.hpp"
+#include "test/support/environment.hpp"
 #include "test/support/syscall_gate.hpp"
 
 #include <catch2/catch.hpp>
@@ -15,11 +16,6 @@ using namespace mirrorbus::test;
 using State = tree::SyncResult::State;
 
 namespace {
-
-std::uint64_t number_of(const char* name, std::uint64_t usual) {
-  const char* text = std::getenv(name);
-  return text ? std::strtoull(text, nullptr, 10) : usual;
-}
 
 // One word, then why.
 std::string sync_says(Story& story) {
@@ -106,7 +102,7 @@ TEST_CASE("killed before any system call, a mirror comes out right", "[mirror][g
   if (!gates_work()) return;
   Tally tally;
   for (const Kind& kind : kKinds)
-    at_each_call(kind, Calls::All, number_of("MIRRORBUS_GATE_STRIDE", 59), {0, true}, false, tally);
+    at_each_call(kind, Calls::All, number_from("MIRRORBUS_GATE_STRIDE", 59), {0, true}, false, tally);
   tally.print("killed before a call");
 }
 
@@ -124,7 +120,7 @@ TEST_CASE("whatever system call fails, a mirror says so and comes out right",
     for (const bool on : {false, true}) {
       Tally tally;
       for (const Kind& kind : std::span(kKinds).first(3))
-        at_each_call(kind, fault.calls, number_of("MIRRORBUS_GATE_STRIDE", 149), {fault.error},
+        at_each_call(kind, fault.calls, number_from("MIRRORBUS_GATE_STRIDE", 149), {fault.error},
                      on, tally);
       tally.print(std::string(fault.name) + (on ? " from then on" : " once"));
     }

@@ -1,14 +1,9 @@
 // kill -9 at one system call after the other. What is there afterwards must be, path by path, old
 // or new; and whatever the next run is for, it must come out right.
-#include "test/services/tree/mirror_story.hpp"
+#include "test/services/tree/killed_sync.hpp"
+#include "test/support/environment.hpp"
 
 #include <catch2/catch.hpp>
-
-#include <cstdlib>
-
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 using namespace mirrorbus;
 using namespace mirrorbus::test;
@@ -17,53 +12,8 @@ using Step = tree::Probe::Step;
 
 namespace {
 
-struct KillingProbe : tree::Probe {
-  explicit KillingProbe(long at) : left(at) {}
-  void mutating(const char*, const proto::Bytes&) override {
-    if (left-- == 0) ::kill(::getpid(), SIGKILL);
-  }
-  void step(Step step) override {
-    if (kill_at == step) ::kill(::getpid(), SIGKILL);
-  }
-  long left;
-  std::optional<Step> kill_at;
-};
-
-// True if the child was killed, false if it came to its end; throws what went wrong in it.
-bool killed(const std::function<void()>& work) {
-  const pid_t child = ::fork();
-  if (child < 0) base::throw_errno("fork");
-  if (child == 0) {
-    int status = 0;
-    try {
-      work();
-    } catch (const std::exception& error) {
-      std::fprintf(stderr, "in the child: %s\n", error.what());
-      status = 1;
-    }
-    ::_exit(status);
-  }
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) return true;
-  if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) throw std::runtime_error("the child failed");
-  return false;
-}
-
 long stride(long usual) {
-  const char* text = std::getenv("MIRRORBUS_KILL_STRIDE");
-  return text ? std::strtol(text, nullptr, 10) : usual;
-}
-
-// True if it was.
-bool sync_killed(Story& story, KillingProbe& probe) {
-  story.m.settings.probe = &probe;
-  const bool was = killed([&] {
-    const auto result = story.m.sync();
-    if (result.state != State::Committed) throw std::runtime_error(describe(result));
-  });
-  story.m.settings.probe = nullptr;
-  return was;
+  return static_cast<long>(number_from("MIRRORBUS_KILL_STRIDE", static_cast<std::uint64_t>(usual)));
 }
 
 void kill_everywhere(std::uint64_t seed, bool first_sync, bool packs, long step) {
@@ -91,7 +41,7 @@ TEST_CASE("killed at each of the steps, a mirror comes out right", "[mirror][kil
     for (const Step step :
          {Step::Planned, Step::Staged, Step::Applied, Step::Checked, Step::Committed}) {
       Story story(7, first, false);
-      KillingProbe probe(-1);
+      KillingProbe probe;
       probe.kill_at = step;
       INFO("step " << static_cast<int>(step) << " first " << first);
       CHECK(sync_killed(story, probe));

@@ -1,6 +1,7 @@
 // Random trees and random changes to them; after each the oracle must find nothing.
 #include "test/services/tree/mirror_fixture.hpp"
 #include "test/support/as_user.hpp"
+#include "test/support/environment.hpp"
 #include "test/support/random_tree.hpp"
 
 #include <catch2/catch.hpp>
@@ -14,12 +15,10 @@ using State = tree::SyncResult::State;
 namespace {
 
 std::uint64_t first_seed() {
-  const char* text = std::getenv("MIRRORBUS_SEED");
-  return text ? std::strtoull(text, nullptr, 10) : 1;
+  return test::number_from("MIRRORBUS_SEED", 1);
 }
 std::uint64_t seeds(std::uint64_t usual) {
-  const char* text = std::getenv("MIRRORBUS_SEEDS");
-  return text ? std::strtoull(text, nullptr, 10) : usual;
+  return test::number_from("MIRRORBUS_SEEDS", usual);
 }
 
 // Throws with everything there is to know.

@@ -1,15 +1,10 @@
 // A mirror with snapshots, killed or let down at one call after the other: the link shows the old
 // version or the new one, whole, at any time; and the next run comes out right.
-#include "test/services/tree/mirror_story.hpp"
+#include "test/services/tree/killed_sync.hpp"
+#include "test/support/environment.hpp"
 #include "test/support/syscall_gate.hpp"
 
 #include <catch2/catch.hpp>
-
-#include <cstdlib>
-
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 using namespace mirrorbus;
 using namespace mirrorbus::test;
@@ -17,11 +12,6 @@ using State = tree::SyncResult::State;
 using Step = tree::Probe::Step;
 
 namespace {
-
-std::uint64_t number_of(const char* name, std::uint64_t usual) {
-  const char* text = std::getenv(name);
-  return text ? std::strtoull(text, nullptr, 10) : usual;
-}
 
 // Version 1 is shown and a has gone on to 2; what either was is kept beside them.
 struct SnapshotStory : Story {
@@ -56,46 +46,11 @@ struct SnapshotStory : Story {
   }
 };
 
-struct KillingProbe : tree::Probe {
-  void mutating(const char*, const proto::Bytes&) override {
-    if (left-- == 0) ::kill(::getpid(), SIGKILL);
-  }
-  void step(Step step) override {
-    if (kill_at == step) ::kill(::getpid(), SIGKILL);
-  }
-  long left = -1;
-  std::optional<Step> kill_at;
-};
-
-// True if the child was killed, false if it came to its end.
-bool sync_killed(SnapshotStory& story, KillingProbe& probe) {
-  const pid_t child = ::fork();
-  if (child < 0) base::throw_errno("fork");
-  if (child == 0) {
-    int status = 1;
-    try {
-      story.m.settings.probe = &probe;
-      const auto result = story.m.sync();
-      status = result.state == State::Committed ? 0 : 1;
-      if (status) std::fprintf(stderr, "in the child: %s\n", describe(result).c_str());
-    } catch (const std::exception& error) {
-      std::fprintf(stderr, "in the child: %s\n", error.what());
-    }
-    ::_exit(status);
-  }
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) return true;
-  if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) throw std::runtime_error("the child failed");
-  return false;
-}
-
 void kill_everywhere(std::uint64_t seed, bool first_sync, bool packs, long step,
                      const std::string& boot_after) {
   for (long at = static_cast<long>(seed) % step;; at += step) {
     SnapshotStory story(seed, first_sync, packs);
-    KillingProbe probe;
-    probe.left = at;
+    KillingProbe probe(at);
     story.m.settings.boot = "before";
     const bool was_killed = sync_killed(story, probe);
     story.m.settings.boot = boot_after;
@@ -110,7 +65,7 @@ void kill_everywhere(std::uint64_t seed, bool first_sync, bool packs, long step,
 
 TEST_CASE("killed at any change, the link shows one version as a whole",
           "[mirror][snapshot][kill]") {
-  const long stride = static_cast<long>(number_of("MIRRORBUS_KILL_STRIDE", 19));
+  const long stride = static_cast<long>(number_from("MIRRORBUS_KILL_STRIDE", 19));
   kill_everywhere(1, false, false, stride, "before");
   kill_everywhere(2, false, true, stride, "after");
   kill_everywhere(3, true, false, 2 * stride, "before");
@@ -134,7 +89,7 @@ TEST_CASE("killed at each of the steps, the link shows one version as a whole",
 
 TEST_CASE("killed again and again with a new version each time, snapshots come out right",
           "[mirror][snapshot][kill]") {
-  const std::uint64_t seeds = 72 / number_of("MIRRORBUS_KILL_STRIDE", 18);
+  const std::uint64_t seeds = 72 / number_from("MIRRORBUS_KILL_STRIDE", 18);
   for (std::uint64_t seed = 20; seed < 20 + seeds; ++seed) {
     SnapshotStory story(seed, false, seed % 2 == 0);
     for (std::uint64_t round = 0; round < 5; ++round) {
@@ -157,7 +112,7 @@ TEST_CASE("killed again and again with a new version each time, snapshots come o
 
 TEST_CASE("whatever system call kills or fails, the link shows one version as a whole",
           "[mirror][snapshot][gate]") {
-  const std::uint64_t step = number_of("MIRRORBUS_GATE_STRIDE", 149);
+  const std::uint64_t step = number_from("MIRRORBUS_GATE_STRIDE", 149);
   const Verdict verdicts[] = {{0, true}, {ENOSPC}, {EIO}};
   for (const Verdict& verdict : verdicts)
     for (std::uint64_t at = 5;; at += step) {

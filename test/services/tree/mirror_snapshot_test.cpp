@@ -3,6 +3,7 @@
 #include "services/tree/origin_content.hpp"
 #include "test/services/tree/mirror_fixture.hpp"
 #include "test/support/as_user.hpp"
+#include "test/support/environment.hpp"
 #include "test/support/random_tree.hpp"
 
 #include <catch2/catch.hpp>
@@ -10,7 +11,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <set>
 
 #include <sys/stat.h>
@@ -23,11 +23,6 @@ using State = tree::SyncResult::State;
 namespace fs = std::filesystem;
 
 namespace {
-
-std::uint64_t number_of(const char* name, std::uint64_t usual) {
-  const char* text = std::getenv(name);
-  return text ? std::strtoull(text, nullptr, 10) : usual;
-}
 
 struct Snapshotted : Mirror {
   explicit Snapshotted(const std::string& top) : Mirror(top), top_(top) {
@@ -98,16 +93,16 @@ void follow(const std::string& top, std::uint64_t seed, bool packs) {
 }  // namespace
 
 TEST_CASE("versions beside each other stay what they were", "[mirror][snapshot][random]") {
-  const std::uint64_t first = number_of("MIRRORBUS_SEED", 1);
-  for (std::uint64_t seed = first; seed < first + number_of("MIRRORBUS_SEEDS", 6); ++seed) {
+  const std::uint64_t first = number_from("MIRRORBUS_SEED", 1);
+  for (std::uint64_t seed = first; seed < first + number_from("MIRRORBUS_SEEDS", 6); ++seed) {
     const TempDir tmp;
     CHECK_NOTHROW(follow(tmp.path(), seed, seed % 2 == 0));
   }
 }
 
 TEST_CASE("a plain user's versions stay what they were", "[mirror][snapshot][random]") {
-  const std::uint64_t first = number_of("MIRRORBUS_SEED", 1);
-  for (std::uint64_t seed = first; seed < first + number_of("MIRRORBUS_SEEDS", 4); ++seed) {
+  const std::uint64_t first = number_from("MIRRORBUS_SEED", 1);
+  for (std::uint64_t seed = first; seed < first + number_from("MIRRORBUS_SEEDS", 4); ++seed) {
     const TempDir tmp;
     fs::permissions(tmp.path(), fs::perms::all);
     CHECK(as_user(kPlainUser, [&] { follow(tmp.path(), seed, seed % 2 == 0); }) == "");

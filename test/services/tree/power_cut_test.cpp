@@ -8,6 +8,7 @@
 #include "test/services/tree/disk_tree.hpp"
 #include "test/services/tree/mirror_fixture.hpp"
 #include "test/support/as_user.hpp"
+#include "test/support/environment.hpp"
 #include "test/support/path_contents.hpp"
 #include "test/support/random_tree.hpp"
 #include "test/support/recorded_disk.hpp"
@@ -25,11 +26,7 @@ constexpr char kWithoutXfsView[] = "'--filter=-x trusted.SGI_ACL_*'";
 
 constexpr std::uint64_t kDiskSize = 320 << 20;  // xfs is not made smaller
 
-std::uint64_t number_of(const char* name, std::uint64_t usual) {
-  const char* text = std::getenv(name);
-  return text ? std::strtoull(text, nullptr, 10) : usual;
-}
-std::uint64_t seed() { return number_of("MIRRORBUS_SEED", 20261126); }
+std::uint64_t seed() { return number_from("MIRRORBUS_SEED", 20261126); }
 
 // Runs `work` in a child, so that nothing of it is open on the disk afterwards. What it threw, or "".
 std::string in_child(const std::function<void()>& work) { return as_user(0, work); }
@@ -140,6 +137,25 @@ bool possible(const std::string& type) {
   }
 }
 
+// What is on the disk after each of the cuts is mounted and looked at; `look` gets the number of the
+// last version acknowledged before, and throws what is wrong.
+void after_each_cut(RecordedDisk& disk, const std::string& type, const char* who,
+                    const std::function<void(std::uint64_t)>& look) {
+  const auto log = disk.log();
+  PowerCuts power(log);
+  std::uint64_t runs = 0;
+  for (const Cut& cut : cuts_of(log, number_from("MIRRORBUS_CUTS", 40))) {
+    const DiskImage image = power.cut(cut.at, cut.seed);
+    INFO(type << ", MIRRORBUS_SEED=" << seed() << ", before record " << cut.at << " of "
+              << log.size() << ", unflushed by " << cut.seed);
+    const auto mounted = disk.mount(image);
+    CHECK(in_child([&] { look(std::strtoull(cut.promised.c_str(), nullptr, 10)); }) == "");
+    ++runs;
+  }
+  std::printf("%s: %s and %llu power cuts in %zu records\n", type.c_str(), who,
+              static_cast<unsigned long long>(runs), log.size());
+}
+
 void cut_mirror(const std::string& type, bool snapshot = false) {
   if (!possible(type)) return;
   History history(seed(), 4);
@@ -153,41 +169,29 @@ void cut_mirror(const std::string& type, bool snapshot = false) {
             }) == "");
     disk.mark(std::to_string(number));
   }
-  const auto log = disk.log();
-  PowerCuts power(log);
-  std::uint64_t runs = 0;
-  for (const Cut& cut : cuts_of(log, number_of("MIRRORBUS_CUTS", 40))) {
-    const DiskImage image = power.cut(cut.at, cut.seed);
-    INFO(type << ", MIRRORBUS_SEED=" << seed() << ", before record " << cut.at << " of "
-              << log.size() << ", unflushed by " << cut.seed);
-    const auto mounted = disk.mount(image);
-    CHECK(in_child([&] {
-            const std::uint64_t promised = std::strtoull(cut.promised.c_str(), nullptr, 10);
-            const auto before = std::filesystem::exists(disk.path() + "/b")
-                                    ? path_contents(disk.path() + "/b")
-                                    : PathContents();
-            DiskMirror mirror(disk, history, "after", snapshot);
-            const std::uint64_t now = mirror.committed();
-            if (now < promised || now > promised + 1)
-              throw std::runtime_error("version " + cut.promised + " was acknowledged, and " +
-                                       std::to_string(now) + " is committed");
-            const std::size_t next = std::min(promised + 1, history.versions.size());
-            if (snapshot && before != history.contents[promised] &&
-                before != history.contents[next])
-              throw std::runtime_error("what is shown is no version as a whole");
-            if (const auto wrong = neither_old_nor_new(history.contents[promised],
-                                                       history.contents[next], before);
-                !wrong.empty())
-              throw std::runtime_error(wrong);
-            if (const auto wrong = mirror.bring_to(history.versions.size()); !wrong.empty())
-              throw std::runtime_error("afterwards: " + wrong);
-            if (const auto wrong = oracle(history.tmp / "a", mirror.path(), kWithoutXfsView); !wrong.empty())
-              throw std::runtime_error("afterwards the trees differ:\n" + wrong);
-          }) == "");
-    ++runs;
-  }
-  std::printf("%s: a mirror and %llu power cuts in %zu records\n", type.c_str(),
-              static_cast<unsigned long long>(runs), log.size());
+  after_each_cut(disk, type, "a mirror", [&](std::uint64_t promised) {
+    const auto before = std::filesystem::exists(disk.path() + "/b")
+                            ? path_contents(disk.path() + "/b")
+                            : PathContents();
+    DiskMirror mirror(disk, history, "after", snapshot);
+    const std::uint64_t now = mirror.committed();
+    if (now < promised || now > promised + 1)
+      throw std::runtime_error("version " + std::to_string(promised) + " was acknowledged, and " +
+                               std::to_string(now) + " is committed");
+    const std::size_t next = std::min(promised + 1, history.versions.size());
+    if (snapshot && before != history.contents[promised] &&
+        before != history.contents[next])
+      throw std::runtime_error("what is shown is no version as a whole");
+    if (const auto wrong = neither_old_nor_new(history.contents[promised],
+                                               history.contents[next], before);
+        !wrong.empty())
+      throw std::runtime_error(wrong);
+    if (const auto wrong = mirror.bring_to(history.versions.size()); !wrong.empty())
+      throw std::runtime_error("afterwards: " + wrong);
+    if (const auto wrong = oracle(history.tmp / "a", mirror.path(), kWithoutXfsView);
+        !wrong.empty())
+      throw std::runtime_error("afterwards the trees differ:\n" + wrong);
+  });
 }
 
 tree::OriginSettings origin_settings(const RecordedDisk& disk, const char* boot) {
@@ -265,34 +269,21 @@ void cut_origin(const std::string& type) {
     REQUIRE(wrong == "");
     tree.mutate(30);
   }
-  const auto log = disk.log();
-  PowerCuts power(log);
-  std::uint64_t runs = 0;
-  for (const Cut& cut : cuts_of(log, number_of("MIRRORBUS_CUTS", 40))) {
-    const DiskImage image = power.cut(cut.at, cut.seed);
-    INFO(type << ", MIRRORBUS_SEED=" << seed() << ", before record " << cut.at << " of "
-              << log.size() << ", unflushed by " << cut.seed);
-    const auto mounted = disk.mount(image);
-    CHECK(in_child([&] {
-            const std::uint64_t promised = std::strtoull(cut.promised.c_str(), nullptr, 10);
-            tree::OriginTree origin(origin_settings(disk, "after"));
-            for (std::uint64_t number = 1; number <= promised; ++number)
-              if (const auto wrong = check_version(origin, number); !wrong.empty())
-                throw std::runtime_error(std::to_string(number) + ": " + wrong);
-            // Whatever became of the files, which nobody had synced: it is what is published now.
-            bool closed = false;
-            const std::uint64_t number = close_version(origin, closed);
-            if (number < promised) throw std::runtime_error("numbers went back");
-            if (const auto wrong = check_version(origin, number); !wrong.empty())
-              throw std::runtime_error("afterwards: " + wrong);
-            if (const auto wrong = not_as_published(origin, DiskTree(disk.path() + "/tree"));
-                !wrong.empty())
-              throw std::runtime_error("afterwards: " + wrong);
-          }) == "");
-    ++runs;
-  }
-  std::printf("%s: an origin and %llu power cuts in %zu records\n", type.c_str(),
-              static_cast<unsigned long long>(runs), log.size());
+  after_each_cut(disk, type, "an origin", [&](std::uint64_t promised) {
+    tree::OriginTree origin(origin_settings(disk, "after"));
+    for (std::uint64_t number = 1; number <= promised; ++number)
+      if (const auto wrong = check_version(origin, number); !wrong.empty())
+        throw std::runtime_error(std::to_string(number) + ": " + wrong);
+    // Whatever became of the files, which nobody had synced: it is what is published now.
+    bool closed = false;
+    const std::uint64_t number = close_version(origin, closed);
+    if (number < promised) throw std::runtime_error("numbers went back");
+    if (const auto wrong = check_version(origin, number); !wrong.empty())
+      throw std::runtime_error("afterwards: " + wrong);
+    if (const auto wrong = not_as_published(origin, DiskTree(disk.path() + "/tree"));
+        !wrong.empty())
+      throw std::runtime_error("afterwards: " + wrong);
+  });
 }
 
 }  // namespace

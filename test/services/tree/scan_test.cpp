@@ -5,6 +5,7 @@
 #include "services/tree/work_folder.hpp"
 #include "test/services/tree/disk_tree.hpp"
 #include "test/support/as_user.hpp"
+#include "test/support/environment.hpp"
 #include "test/support/temp_dir.hpp"
 
 #include <random>
@@ -630,8 +631,7 @@ void RandomEdits::edit() {
 }
 
 unsigned seed_of_test() {
-  const char* given = std::getenv("TEST_SEED");
-  return given ? static_cast<unsigned>(std::atoll(given)) : std::random_device{}();
+  return static_cast<unsigned>(test::number_from("TEST_SEED", std::random_device{}()));
 }
 
 // `watched`: nothing is known of what was edited but what a watch of that kind told.
@@ -668,8 +668,7 @@ TEST_CASE("random changes, scanned in part, give what a fresh scan gives", "[sca
 
 // By hand and in the slow suite; MIRRORBUS_SEEDS of them from TEST_SEED on.
 TEST_CASE("random changes, noticed by a watch, give what a fresh scan gives", "[.seeds]") {
-  const char* given = std::getenv("MIRRORBUS_SEEDS");
-  const unsigned seeds = given ? static_cast<unsigned>(std::atoll(given)) : 1;
+  const auto seeds = static_cast<unsigned>(test::number_from("MIRRORBUS_SEEDS", 1));
   for (unsigned seed = seed_of_test(), last = seed + seeds; seed != last; ++seed) {
     random_rounds(seed, StoreKind::Hardlink, WatchKind::Inotify, 5);
     random_rounds(seed, StoreKind::Hardlink, WatchKind::Auto, 5);
