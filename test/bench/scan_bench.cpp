@@ -9,6 +9,7 @@
 // copied first (`cp -a`, into TMPDIR), so that contents can be held beside it.
 #include "services/tree/scan.hpp"
 #include "services/tree/work_folder.hpp"
+#include "test/support/temp_dir.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -79,13 +80,8 @@ struct Origin {
 };
 
 void bench(const std::string& source, int rounds) {
-  std::string name = (fs::temp_directory_path() / "scan-bench-XXXXXX").string();
-  const fs::path top = ::mkdtemp(name.data());
-  const struct Cleanup {
-    fs::path path;
-    ~Cleanup() { fs::remove_all(path); }
-  } cleanup{top};
-  const std::string root = (top / "tree").string();
+  const test::TempDir dir;
+  const std::string root = dir / "tree";
   shell("cp -a '" + source + "/.' '" + root + "'");
   const std::string find =
       "find '" + root + "' -printf '%p %y %m %U %G %s %T@ %C@ %i %D %n\\n' >/dev/null";

@@ -3,6 +3,7 @@
 #include "services/tree/settle.hpp"
 #include "services/tree/watch.hpp"
 #include "test/support/as_user.hpp"
+#include "test/support/temp_dir.hpp"
 
 #include <algorithm>
 #include <filesystem>
@@ -22,12 +23,8 @@ namespace fs = std::filesystem;
 namespace {
 
 struct Folder {
-  fs::path path;
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "watch-test-XXXXXX").string();
-    path = ::mkdtemp(name.data());
-  }
-  ~Folder() { fs::remove_all(path); }
+  test::TempDir dir;
+  fs::path path{dir.path()};
 };
 
 // Events that a system call has caused are there when it returns.
