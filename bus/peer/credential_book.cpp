@@ -120,6 +120,7 @@ proto::Decoded<KnownCredential*> CredentialBook::judge(
     return proto::refuse(*why);
   }
   known->state = KnownCredential::State::Good;
+  known->signer = verdict->signer;
   if (first) {
     --checking_;
     auto& by_age = streams_[known->stream];

@@ -21,6 +21,7 @@ namespace mirrorbus::peer {
 struct CredentialVerdict {
   proto::Bytes primary_fingerprint;
   std::int64_t key_expires_s = 0;  // 0 = never
+  proto::Bytes signer;             // the key that signed: OpenPGP's may be a subkey
 };
 
 // One known credential.
@@ -36,6 +37,7 @@ struct KnownCredential {
   // The latest head that came while this was being checked, unverified, and from whom.
   proto::Bytes early_head;
   SourceId early_source = 0;
+  proto::Bytes signer;  // the key that signed it, once that has been checked
   std::vector<proto::TopicPattern> scopes;
   // By topic: what policy and scope together say.
   std::unordered_map<std::string, std::optional<proto::Reject>> denied;

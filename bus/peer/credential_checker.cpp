@@ -20,47 +20,60 @@ CredentialChecker::CredentialChecker(base::Loop& loop, const TrustSettings& trus
 void CredentialChecker::check(const KnownCredential& known, Judge judge) {
   if (known.credential.stream.scheme == proto::Scheme::None) {
     // The policy has a rule for unsigned streams of this name; there is nothing else to check.
-    worker_.submit([] {}, [judge = std::move(judge)](base::Outcome<void>) {
-      judge(CredentialVerdict{});
-    });
+    worker_.submit([] {},
+                   [judge = std::move(judge)](base::Outcome<void>) { judge(CredentialVerdict{}); });
     return;
   }
-  verify(known.credential.stream, known.sealed, std::move(judge), kVerifyTries);
+  start({known.id, known.credential.stream, known.sealed, known.signer, std::move(judge),
+         kVerifyTries});
 }
 
-void CredentialChecker::verify(const proto::StreamName& stream,
-                               const proto::SealedCredential& sealed, Judge judged, int tries) {
-  const proto::Hash id = proto::credential_id(sealed.document);
-  worker_.submit(
-      [keyring = trust_.keyring(), stream, sealed] { return keyring.verify(stream, sealed); },
-      [this, id, stream, sealed, judged,
-       tries](base::Outcome<proto::Decoded<trust::Verified>> verified) {
-        if (verified) {
-          verify_again_.erase(id);
-          if (!*verified) return judged(proto::refuse(verified->error()));
-          if (const std::int64_t until = (*verified)->recheck_s; until != 0)
-            recheck_s_ = recheck_s_ == 0 ? until : std::min(recheck_s_, until);
-          return judged(CredentialVerdict{(*verified)->fingerprint, (*verified)->expires_s});
-        }
-        std::string why;
-        try {
-          std::rethrow_exception(verified.error());
-        } catch (const std::exception& error) {
-          why = base::describe(error);
-        }
-        // gpg failing (a lock held by another process, no memory) says nothing of the credential.
-        log_.warning("a credential could not be checked{}: {}", tries > 1 ? ", trying again" : "",
-                     why);
-        if (tries <= 1) {
-          verify_again_.erase(id);
-          return judged(proto::refuse(proto::Reject::Unavailable));
-        }
-        auto& timer = verify_again_[id];
-        if (!timer) timer = std::make_unique<base::Timer>(loop_);
-        timer->start(kVerifyPause, [this, stream, sealed, judged, tries] {
-          verify(stream, sealed, judged, tries - 1);
-        });
-      });
+void CredentialChecker::start(Check check) {
+  auto job = [keyring = trust_.keyring(), stream = check.stream, sealed = check.sealed,
+              signer = check.signer, reading = reading_, generation = generation_] {
+    if (signer.empty()) return keyring.verify(stream, sealed);
+    if (reading->generation != generation) {
+      reading->snapshot.reset();
+      reading->snapshot.emplace(keyring);
+      reading->generation = generation;
+    }
+    if (auto standing = reading->snapshot->standing(stream.scheme, signer)) return *standing;
+    return keyring.verify(stream, sealed);
+  };
+  worker_.submit(std::move(job), [this, check = std::move(check), generation = generation_](
+                                     Outcome outcome) { found(check, generation, outcome); });
+}
+
+void CredentialChecker::found(Check check, std::uint64_t generation, const Outcome& outcome) {
+  // Keys that changed meanwhile: whoever asks has all checked again that have been judged, which
+  // this one has not been.
+  if (generation != generation_) return start(std::move(check));
+  if (outcome) {
+    verify_again_.erase(check.id);
+    const proto::Decoded<trust::Verified>& verified = *outcome;
+    if (!verified) return check.judge(proto::refuse(verified.error()));
+    if (const std::int64_t until = verified->recheck_s; until != 0)
+      recheck_s_ = recheck_s_ == 0 ? until : std::min(recheck_s_, until);
+    return check.judge(
+        CredentialVerdict{verified->fingerprint, verified->expires_s, verified->signer});
+  }
+  std::string why;
+  try {
+    std::rethrow_exception(outcome.error());
+  } catch (const std::exception& error) {
+    why = base::describe(error);
+  }
+  // gpg failing (a lock held by another process, no memory) says nothing of the credential.
+  log_.warning("a credential could not be checked{}: {}", check.tries > 1 ? ", trying again" : "",
+               why);
+  if (check.tries <= 1) {
+    verify_again_.erase(check.id);
+    return check.judge(proto::refuse(proto::Reject::Unavailable));
+  }
+  --check.tries;
+  auto& timer = verify_again_[check.id];
+  if (!timer) timer = std::make_unique<base::Timer>(loop_);
+  timer->start(kVerifyPause, [this, check = std::move(check)] { start(check); });
 }
 
 bool CredentialChecker::changed() {
@@ -71,6 +84,7 @@ bool CredentialChecker::changed() {
                                                static_cast<std::uint64_t>(recheck_s_);
   if (!other && !outdated) return false;
   keyring_stamp_ = std::move(stamp);
+  ++generation_;
   recheck_s_ = 0;
   log_.notice("{}; checking all credentials again",
               other ? "the keys, certificates or CRLs that are trusted have changed"
@@ -80,6 +94,7 @@ bool CredentialChecker::changed() {
 
 void CredentialChecker::set_trust(const TrustSettings& trust) {
   trust_ = trust;
+  ++generation_;
   keyring_stamp_ = trust_.keyring().stamp();
 }
 

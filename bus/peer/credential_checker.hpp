@@ -10,6 +10,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace mirrorbus::peer {
@@ -21,7 +22,8 @@ class CredentialChecker {
   CredentialChecker(base::Loop& loop, const TrustSettings& trust, base::Log log);
 
   // `judge` is told what was found, later, once; not after our destruction. Unavailable: gpg failed
-  // again and again, which says nothing of the credential.
+  // again and again, which says nothing of the credential. Signatures that have been checked before
+  // are judged by what the keyring says of their keys: all of them by one reading of it.
   void check(const KnownCredential& known, Judge judge);
 
   // Must all be checked again? Yes once after each change, and when a CRL has come to its end.
@@ -33,13 +35,31 @@ class CredentialChecker {
   base::WorkerPool& worker() { return worker_; }  // for more that may block
 
  private:
-  void verify(const proto::StreamName& stream, const proto::SealedCredential& sealed, Judge judged,
-              int tries);
+  using Outcome = base::Outcome<proto::Decoded<trust::Verified>>;
+  // One credential that is being checked.
+  struct Check {
+    proto::Hash id;
+    proto::StreamName stream;
+    proto::SealedCredential sealed;
+    proto::Bytes signer;  // of one whose signature has been checked before
+    Judge judge;
+    int tries = 0;
+  };
+  // The keyring as it was read last, for those. Worker only.
+  struct Reading {
+    std::uint64_t generation = 0;
+    std::optional<trust::KeyringSnapshot> snapshot;
+  };
+
+  void start(Check check);
+  void found(Check check, std::uint64_t generation, const Outcome& outcome);
 
   base::Loop& loop_;
   TrustSettings trust_;
   base::Log log_;
   std::string keyring_stamp_;
+  std::uint64_t generation_ = 1;  // of the keyring
+  std::shared_ptr<Reading> reading_ = std::make_shared<Reading>();
   std::int64_t recheck_s_ = 0;  // when what was looked at for revocation ends; 0 = never
   std::map<proto::Hash, std::unique_ptr<base::Timer>> verify_again_;  // by credential
   base::WorkerPool worker_;

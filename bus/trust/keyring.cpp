@@ -36,6 +36,20 @@ proto::Decoded<Verified> Keyring::verify(const proto::StreamName& stream,
   return proto::refuse(proto::Reject::SchemeMismatch);
 }
 
+KeyringSnapshot::KeyringSnapshot(const Keyring& keyring) : x509_(keyring.x509) {
+  if (!keyring.gnupg_home.empty()) openpgp_ = OpenPgp(keyring.gnupg_home).signers();
+}
+
+KeyringSnapshot::~KeyringSnapshot() = default;
+
+std::optional<proto::Decoded<Verified>> KeyringSnapshot::standing(
+    proto::Scheme scheme, const proto::Bytes& signer) const {
+  if (scheme == proto::Scheme::X509) return x509_.standing(signer);
+  const auto known = openpgp_.find(signer);
+  if (known == openpgp_.end()) return std::nullopt;
+  return known->second;
+}
+
 std::string Keyring::stamp() const {
   std::string stamp;
   for (const char* file : {"/pubring.kbx", "/pubring.gpg"}) add_stamp(stamp, gnupg_home + file);

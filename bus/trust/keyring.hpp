@@ -7,6 +7,8 @@
 #include "bus/trust/x509.hpp"
 #include "proto/credential.hpp"
 
+#include <map>
+#include <optional>
 #include <string>
 
 namespace mirrorbus::trust {
@@ -20,6 +22,23 @@ struct Keyring {
                                   const proto::SealedCredential& sealed) const;
   // Changes when keys, certificates or CRLs do. A few system calls.
   std::string stamp() const;
+};
+
+// What a keyring says, read once: what many credentials are judged by when it has changed.
+class KeyringSnapshot {
+ public:
+  // Throws std::runtime_error if it cannot be read.
+  explicit KeyringSnapshot(const Keyring& keyring);
+  ~KeyringSnapshot();
+
+  // What Keyring::verify() says now of a signature that it has verified before, as `signer`'s.
+  // Nothing: ask it.
+  std::optional<proto::Decoded<Verified>> standing(proto::Scheme scheme,
+                                                   const proto::Bytes& signer) const;
+
+ private:
+  std::map<proto::Bytes, proto::Decoded<Verified>> openpgp_;  // by fingerprint, subkeys too
+  X509Files x509_;
 };
 
 struct Identity {

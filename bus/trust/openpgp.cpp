@@ -35,6 +35,25 @@ std::int64_t earlier(std::int64_t a, std::int64_t b) {
   return std::min(a, b);
 }
 
+// What a signature by this key or subkey of `key` is worth; BadSignature where it has none such.
+proto::Decoded<Verified> standing(const gpgme_key_t key, const proto::Bytes& signer) {
+  if (key->revoked) return proto::refuse(proto::Reject::KeyRevoked);
+  if (key->invalid) return proto::refuse(proto::Reject::BadSignature);
+  Verified verified;
+  verified.signer = signer;
+  if (!proto::from_hex(key->subkeys->fpr, verified.fingerprint))
+    return proto::refuse(proto::Reject::BadSignature);
+  for (gpgme_subkey_t sub = key->subkeys; sub; sub = sub->next) {
+    proto::Bytes fingerprint;
+    if (!sub->fpr || !proto::from_hex(sub->fpr, fingerprint) || fingerprint != signer) continue;
+    if (sub->revoked) return proto::refuse(proto::Reject::KeyRevoked);
+    if (sub->invalid) break;
+    verified.expires_s = earlier(key->subkeys->expires, sub->expires);
+    return verified;
+  }
+  return proto::refuse(proto::Reject::BadSignature);
+}
+
 }  // namespace
 
 struct OpenPgp::Context {
@@ -51,6 +70,16 @@ struct OpenPgp::Context {
                                " in the GnuPG home " + home);
     check(error, "looking up key " + std::string(fingerprint) + " in " + home);
     return Key(key);
+  }
+  template <class Visit>
+  void each_key(Visit visit) const {
+    const std::string doing = "listing keys in " + home;
+    check(gpgme_op_keylist_start(ctx, nullptr, 0), doing);
+    gpgme_key_t next = nullptr;
+    gpgme_error_t error = GPG_ERR_NO_ERROR;
+    while (gpgme_err_code(error = gpgme_op_keylist_next(ctx, &next)) == GPG_ERR_NO_ERROR)
+      visit(Key(next).get());
+    if (gpgme_err_code(error) != GPG_ERR_EOF) check(error, doing);
   }
 };
 
@@ -101,16 +130,25 @@ std::int64_t OpenPgp::signing_key_expires(const std::string& fingerprint) {
 }
 
 std::vector<proto::Bytes> OpenPgp::public_keys() {
-  check(gpgme_op_keylist_start(context_->ctx, nullptr, 0), "listing keys in " + context_->home);
   std::vector<proto::Bytes> fingerprints;
-  gpgme_key_t next = nullptr;
-  while (gpgme_err_code(gpgme_op_keylist_next(context_->ctx, &next)) == GPG_ERR_NO_ERROR) {
-    const Key key(next);
+  context_->each_key([&](gpgme_key_t key) {
     proto::Bytes fingerprint;
     if (!key->revoked && proto::from_hex(key->subkeys->fpr, fingerprint))
       fingerprints.push_back(std::move(fingerprint));
-  }
+  });
   return fingerprints;
+}
+
+std::map<proto::Bytes, proto::Decoded<Verified>> OpenPgp::signers() {
+  std::map<proto::Bytes, proto::Decoded<Verified>> signers;
+  context_->each_key([&](gpgme_key_t key) {
+    for (gpgme_subkey_t sub = key->subkeys; sub; sub = sub->next) {
+      proto::Bytes fingerprint;
+      if (sub->fpr && proto::from_hex(sub->fpr, fingerprint))
+        signers.insert_or_assign(fingerprint, standing(key, fingerprint));
+    }
+  });
+  return signers;
 }
 
 proto::Decoded<Verified> OpenPgp::verify(proto::ByteView document, proto::ByteView signature) {
@@ -135,22 +173,9 @@ proto::Decoded<Verified> OpenPgp::verify(proto::ByteView document, proto::ByteVi
     default:
       return proto::refuse(proto::Reject::BadSignature);
   }
-  const std::string signer_fpr = sig->fpr;
-  const Key key = context_->key(signer_fpr.c_str(), false);
-  if (key->revoked) return proto::refuse(proto::Reject::KeyRevoked);
-  Verified verified;
-  std::int64_t signer_expires = 0;
-  bool found = false;
-  for (gpgme_subkey_t sub = key->subkeys; sub; sub = sub->next) {
-    if (!sub->fpr || signer_fpr != sub->fpr) continue;
-    if (sub->revoked) return proto::refuse(proto::Reject::KeyRevoked);
-    signer_expires = sub->expires;
-    found = true;
-  }
-  if (!found || !proto::from_hex(key->subkeys->fpr, verified.fingerprint))
-    return proto::refuse(proto::Reject::BadSignature);
-  verified.expires_s = earlier(key->subkeys->expires, signer_expires);
-  return verified;
+  proto::Bytes signer;
+  if (!proto::from_hex(sig->fpr, signer)) return proto::refuse(proto::Reject::BadSignature);
+  return standing(context_->key(sig->fpr, false).get(), signer);
 }
 
 }  // namespace mirrorbus::trust

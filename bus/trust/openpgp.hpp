@@ -1,11 +1,12 @@
-// OpenPGP through gpgme, in a GnuPG home of our own. Every call starts a gpg process (4 ms and more)
-// and blocks: worker threads only, one OpenPgp per thread.
+// OpenPGP through gpgme, in a GnuPG home of our own. Every call starts a gpg process (4 ms and
+// more) and blocks: worker threads only, one OpenPgp per thread.
 #pragma once
 
 #include "bus/trust/verified.hpp"
 #include "proto/bytes.hpp"
 #include "proto/reject.hpp"
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -33,6 +34,11 @@ class OpenPgp {
   // UnknownSigner, BadSignature or KeyRevoked. A key that has expired since still verifies what it
   // signed: `expires_s` says how far it reaches.
   proto::Decoded<Verified> verify(proto::ByteView document, proto::ByteView signature);
+
+  // By fingerprint of each key and subkey of the home: what verify() says now of a signature that
+  // it has verified before. One gpg for them all. Where it failed some or all are missing, and only
+  // verify() tells whether a key is not there.
+  std::map<proto::Bytes, proto::Decoded<Verified>> signers();
 
  private:
   struct Context;

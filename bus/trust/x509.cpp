@@ -190,7 +190,8 @@ class ChainCheck {
     if ((X509_get_key_usage(leaf) & KU_DIGITAL_SIGNATURE) == 0)
       return proto::refuse(proto::Reject::UntrustedSigner);
 
-    Verified verified{fingerprint_of(leaf), 0, 0};
+    Verified verified;
+    verified.fingerprint = verified.signer = fingerprint_of(leaf);
     const STACK_OF(X509)* const chain = X509_STORE_CTX_get0_chain(context.get());
     for (int i = 0; i < sk_X509_num(chain); ++i) {
       const X509* const each = sk_X509_value(chain, i);
@@ -266,26 +267,59 @@ proto::Bytes certificate_fingerprint(const std::string& certificate_file) {
   return fingerprint_of(read_certificate(certificate_file).get());
 }
 
+struct X509Files::Impl {
+  explicit Impl(const X509Trust& trust) : collection(trust.certificates), check(trust, collection) {
+    for (const Certificate& each : collection.certificates)
+      by_fingerprint.emplace(fingerprint_of(each.get()), each.get());
+  }
+
+  // `signed_by`: did this certificate's key make the signature in question?
+  template <class SignedBy>
+  proto::Decoded<Verified> verify(proto::ByteView fingerprint, SignedBy signed_by) const {
+    // A renewed certificate lies beside the one before it. Whichever reaches furthest counts, but
+    // one that is revoked takes the key with it.
+    std::optional<proto::Decoded<Verified>> best;
+    const auto [first, last] = by_fingerprint.equal_range(fingerprint);
+    for (auto each = first; each != last; ++each) {
+      if (!signed_by(each->second)) return proto::refuse(proto::Reject::BadSignature);
+      auto verified = check.verify(each->second);
+      if (!verified && verified.error() == proto::Reject::KeyRevoked) return verified;
+      const bool better =
+          !best || (verified && (!*best || (*best)->expires_s < verified->expires_s));
+      if (better) best = std::move(verified);
+    }
+    return best ? std::move(*best) : proto::refuse(proto::Reject::UnknownSigner);
+  }
+
+  const Collection collection;
+  const ChainCheck check;
+  std::multimap<proto::Bytes, X509*, std::less<>> by_fingerprint;  // the collection's
+};
+
+X509Files::X509Files(const X509Trust& trust)
+    : impl_(trust.authorities.empty() || trust.certificates.empty()
+                ? nullptr
+                : std::make_unique<Impl>(trust)) {}
+
+X509Files::~X509Files() = default;
+
+proto::Decoded<Verified> X509Files::verify(proto::ByteView fingerprint, proto::ByteView document,
+                                           proto::ByteView signature) const {
+  if (!impl_) return proto::refuse(proto::Reject::UnknownSigner);
+  return impl_->verify(fingerprint, [&](X509* certificate) {
+    EVP_PKEY* const key = X509_get0_pubkey(certificate);
+    return key && is_signed(key, document, signature);
+  });
+}
+
+proto::Decoded<Verified> X509Files::standing(proto::ByteView fingerprint) const {
+  if (!impl_) return proto::refuse(proto::Reject::UnknownSigner);
+  return impl_->verify(fingerprint, [](X509*) { return true; });
+}
+
 proto::Decoded<Verified> X509Trust::verify(proto::ByteView fingerprint, proto::ByteView document,
                                            proto::ByteView signature) const {
-  if (authorities.empty() || certificates.empty())
-    return proto::refuse(proto::Reject::UnknownSigner);
-  const Collection collection(certificates);
-  const ChainCheck check(*this, collection);
-  // A renewed certificate lies beside the one before it. Whichever reaches furthest counts, but one
-  // that is revoked takes the key with it.
-  std::optional<proto::Decoded<Verified>> best;
-  for (const Certificate& each : collection.certificates) {
-    if (fingerprint_of(each.get()) != fingerprint) continue;
-    EVP_PKEY* const key = X509_get0_pubkey(each.get());
-    if (!key || !is_signed(key, document, signature))
-      return proto::refuse(proto::Reject::BadSignature);
-    auto verified = check.verify(each.get());
-    if (!verified && verified.error() == proto::Reject::KeyRevoked) return verified;
-    const bool better = !best || (verified && (!*best || (*best)->expires_s < verified->expires_s));
-    if (better) best = std::move(verified);
-  }
-  return best ? std::move(*best) : proto::refuse(proto::Reject::UnknownSigner);
+  return X509Files(*this).verify(fingerprint, document, signature);
 }
 
 }  // namespace mirrorbus::trust

@@ -46,4 +46,22 @@ struct X509Trust {
                                   proto::ByteView signature) const;
 };
 
+// The files of an X509Trust, read once.
+class X509Files {
+ public:
+  // Throws std::runtime_error if they cannot be read.
+  explicit X509Files(const X509Trust& trust);
+  ~X509Files();
+
+  // As X509Trust::verify().
+  proto::Decoded<Verified> verify(proto::ByteView fingerprint, proto::ByteView document,
+                                  proto::ByteView signature) const;
+  // What verify() says now of a signature by this key that it has verified before.
+  proto::Decoded<Verified> standing(proto::ByteView fingerprint) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;  // none: nobody is known
+};
+
 }  // namespace mirrorbus::trust

@@ -46,7 +46,15 @@ struct Pki {
   }
   proto::Decoded<Verified> verify(const std::string& name) const {
     const auto signer = this->signer(name);
-    return trusted.verify(signer.fingerprint(), kDocument, signer.sign(kDocument));
+    auto verified = trusted.verify(signer.fingerprint(), kDocument, signer.sign(kDocument));
+    // What was verified before is judged the same, without the signature.
+    const auto standing = trust::X509Files(trusted).standing(signer.fingerprint());
+    CHECK(standing.has_value() == verified.has_value());
+    if (standing && verified)
+      CHECK(standing->expires_s == verified->expires_s);
+    else if (!standing && !verified)
+      CHECK(standing.error() == verified.error());
+    return verified;
   }
 };
 
@@ -76,7 +84,8 @@ TEST_CASE("x509: openssl accepts what is signed here, and the reverse") {
       pki.trusted.verify(signer.fingerprint(), kDocument, read(pki.path + "/theirs"));
   REQUIRE(verified);
   CHECK(verified->fingerprint == signer.fingerprint());
-  // The chain ends with whichever of its certificates ends first: they were made one after the other.
+  // The chain ends with whichever of its certificates ends first: they were made one after the
+  // other.
   CHECK(verified->expires_s <= signer.expires_s());
   CHECK(verified->expires_s > signer.expires_s() - 60);
   CHECK(verified->recheck_s > std::time(nullptr));
