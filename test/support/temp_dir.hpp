@@ -12,7 +12,8 @@ namespace mirrorbus::test {
 
 class TempDir {
  public:
-  TempDir() : path_((std::filesystem::temp_directory_path() / "mirrorbus-test-XXXXXX").string()) {
+  explicit TempDir(const std::filesystem::path& under = std::filesystem::temp_directory_path())
+      : path_((under / "mirrorbus-test-XXXXXX").string()) {
     if (!::mkdtemp(path_.data())) base::throw_errno("making " + path_);
   }
   ~TempDir() {

@@ -7,7 +7,9 @@
 #include <array>
 #include <cstdio>
 
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 using namespace mirrorbus;
 using namespace mirrorbus::test;
@@ -172,4 +174,50 @@ TEST_CASE("files without setuid and setgid bits, a tree without devices", "[mirr
   result = m.sync();
   CHECK(result.fidelity.full());
   CHECK(m.differences() == "");
+}
+
+TEST_CASE("more names of one file than the mirror's file system takes", "[.][names]") {
+  constexpr std::uint64_t kTaken = 65'000;  // by ext4; tmpfs has no limit
+  constexpr std::uint64_t kNames = kTaken + 7;
+  const TempDir tmp;
+  const TempDir roomy("/dev/shm");
+  struct statfs here, there;
+  REQUIRE(::statfs(tmp.path().c_str(), &here) == 0);
+  REQUIRE(::statfs(roomy.path().c_str(), &there) == 0);
+  if (here.f_type != EXT4_SUPER_MAGIC || there.f_type != TMPFS_MAGIC) {
+    WARN("needs tmpfs in /dev/shm and ext4 in " + tmp.path());
+    return;
+  }
+  const auto name = [](const std::string& top, std::uint64_t i) {
+    return top + "/names/" + std::to_string(i);
+  };
+  fs::create_directory(roomy / "names");
+  roomy.write("names/0", "one content");
+  roomy.write("other", "another");
+  std::uint64_t linked = 1;
+  while (linked < kNames &&
+         ::link(name(roomy.path(), 0).c_str(), name(roomy.path(), linked).c_str()) == 0)
+    ++linked;
+  REQUIRE(linked == kNames);
+  Mirror m(tmp.path());
+  m.publish_from(roomy.path(), false);
+  auto result = m.sync();
+  INFO(describe(result));
+  // All that can be there is there, the rest has a name.
+  CHECK(result.state == State::Incomplete);
+  CHECK(result.missing_count == kNames - kTaken);
+  REQUIRE(!result.missing.empty());
+  CHECK(result.missing[0].reason.find("Too many links") != std::string::npos);
+  struct stat st;
+  REQUIRE(::stat(name(m.b(), 0).c_str(), &st) == 0);
+  CHECK(st.st_nlink == kTaken);
+  CHECK(fs::exists(m.b() + "/other"));
+
+  // The origin has fewer. New names come before old ones go, so it takes a second turn.
+  for (std::uint64_t i = 0; i < kNames - kTaken; ++i) fs::remove(name(roomy.path(), i));
+  m.publish_from(roomy.path(), false);
+  CHECK(m.sync().state == State::Incomplete);
+  result = m.sync();
+  CHECK(result.state == State::Committed);
+  CHECK(oracle(roomy.path(), m.b()) == "");
 }
