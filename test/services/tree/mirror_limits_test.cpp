@@ -176,7 +176,7 @@ TEST_CASE("files without setuid and setgid bits, a tree without devices", "[mirr
   CHECK(m.differences() == "");
 }
 
-TEST_CASE("more names of one file than the mirror's file system takes", "[.][names]") {
+TEST_CASE("more names of one file than the mirror's file system takes", "[mirror][names]") {
   constexpr std::uint64_t kTaken = 65'000;  // by ext4; tmpfs has no limit
   constexpr std::uint64_t kNames = kTaken + 7;
   const TempDir tmp;
