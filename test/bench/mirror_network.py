@@ -186,9 +186,10 @@ class Network:
         self.daemons, self.servers = [], []
 
     def daemon(self, name, role, parent, more=""):
-        """Not started yet; its tree is <parent>/tree."""
-        os.makedirs(f"{self.work}/{parent}", exist_ok=True)
-        self.daemons.append(Daemon(self, name, role, f"{self.work}/{parent}/tree", more))
+        """Not started yet; its tree is <parent>/tree, in the folder of the network if that says no other."""
+        place = os.path.join(self.work, parent)
+        os.makedirs(place, exist_ok=True)
+        self.daemons.append(Daemon(self, name, role, f"{place}/tree", more))
         return self.daemons[-1]
 
     def rsync_server(self, path):

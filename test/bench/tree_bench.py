@@ -1,13 +1,16 @@
 #!/usr/bin/python3
 """The tree's main job, measured against rsync in the same run.
 
-  tree_bench.py --build BUILD [--first DIR --second DIR] [--work DIR] [--keep]
+  tree_bench.py --build BUILD [--first DIR --second DIR] [--work DIR] [--elsewhere DIR] [--keep]
 
 An origin holds a copy of the first tree and three mirrors follow it. `rsync -a --delete` then makes
 the origin's copy equal to the second tree, and `bus-mirror publish` takes it as a version. Beside it,
 `rsync -aH --delete` from an rsync daemon brings a copy of the first tree to the second. Bytes are
 those of the loopback interface, both ways, by the kernel's counters; as root the bench moves to a
 network namespace of its own, where nobody else's bytes are counted.
+
+The second and third mirror, which say what each further one costs the origin, lie in --elsewhere: on
+another filesystem, as those of other hosts do. On its own an origin hears each write.
 
 Without trees, /usr/include and a copy of it with one file in twenty edited. For the documented figures
 the trees are Debian's kernel sources, unpacked:
@@ -16,6 +19,7 @@ the trees are Debian's kernel sources, unpacked:
 import argparse
 import os
 import sys
+import tempfile
 import time
 
 from mirror_network import Network, alone_on_the_network, differences, disk_bytes, loopback_bytes, output, run
@@ -56,7 +60,8 @@ def content_sizes(tree):
 
 
 class Bench:
-    def __init__(self, options):
+    def __init__(self, options, elsewhere):
+        self.elsewhere = elsewhere
         self.network = Network(options.build, options.work, options.keep)
         self.work = self.network.work
         self.first, self.second = options.first, options.second
@@ -70,7 +75,8 @@ class Bench:
     def run(self):
         work = self.work
         origin = self.network.daemon("origin", "origin", "a")
-        mirrors = [self.network.daemon(f"mirror{i}", "mirror", f"m{i}") for i in (1, 2, 3)]
+        places = [f"{work}/m1", f"{self.elsewhere}/m2", f"{self.elsewhere}/m3"]
+        mirrors = [self.network.daemon(f"mirror{i}", "mirror", place) for i, place in enumerate(places, 1)]
         os.mkdir(f"{work}/r")
         run("cp", "-a", self.first, f"{work}/a/tree")
         run("cp", "-a", self.first, f"{work}/r/tree")
@@ -131,9 +137,9 @@ class Bench:
                   "; ".join(f"{size / 1e6:.1f}" for size in (
                       disk_bytes(f"{work}/origin"), disk_bytes(f"{store}/packs"), directory_bytes(store))) + " MB")
         self.note("disk of the origin beyond its tree", f"{beyond / 1e6:.1f} MB", f"replaced contents: {replaced / 1e6:.1f} MB")
-        for tree in ["m1", "m2", "m3"]:
-            if found := differences(f"{work}/a/tree", f"{work}/{tree}/tree"):
-                raise RuntimeError(f"rsync finds differences between the origin and {tree}:\n{found[:2000]}")
+        for mirror in mirrors:
+            if found := differences(origin.path, mirror.path):
+                raise RuntimeError(f"rsync finds differences between the origin and {mirror.name}:\n{found[:2000]}")
         self.note("rsync -naHAXc -@-1 --delete -i, both directions", "nothing to do")
 
 
@@ -143,16 +149,18 @@ def main():
     parser.add_argument("--first")
     parser.add_argument("--second")
     parser.add_argument("--work", default="/var/tmp")
+    parser.add_argument("--elsewhere", default="/dev/shm")
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
     if bool(options.first) != bool(options.second):
         parser.error("--first and --second go together")
     alone_on_the_network()
-    bench = Bench(options)
-    try:
-        bench.run()
-    finally:
-        bench.network.close()
+    with tempfile.TemporaryDirectory(prefix="tree-bench-", dir=options.elsewhere) as elsewhere:
+        bench = Bench(options, elsewhere)
+        try:
+            bench.run()
+        finally:
+            bench.network.close()
 
 
 if __name__ == "__main__":
