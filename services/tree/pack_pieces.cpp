@@ -24,6 +24,7 @@ constexpr int kLevel = 3;  // long-distance matching does the work
 constexpr std::uint64_t kMaxStored = 256 << 20;
 constexpr std::size_t kMaxLandmarks = 1 << 20;
 constexpr std::int64_t kNearby = 1 << 20;  // what counts as having moved by the same
+constexpr std::uint64_t kApart = 1 << 16;  // what counts as another place
 
 // A random number for each byte (splitmix64), the same on every machine.
 constexpr std::array<std::uint64_t, 256> kGear = [] {
@@ -53,23 +54,47 @@ std::uint64_t roll(std::uint64_t hash, std::uint64_t limit, ByteView bytes, Foun
 
 void Landmarks::add(ByteView bytes) {
   hash_ = roll(hash_, limit_, bytes, [this](std::uint64_t hash, std::size_t i) {
-    if (places_.size() < kMaxLandmarks) places_.try_emplace(hash, at_ + i);
+    if (count_ >= kMaxLandmarks) return;
+    std::vector<std::uint64_t>& places = places_[hash];
+    // A run of equal bytes is one place, not thousands.
+    if (!places.empty() && at_ + i - places.back() < kApart) return;
+    places.push_back(at_ + i);
+    ++count_;
   });
   at_ += bytes.size();
 }
 
-std::optional<std::int64_t> Landmarks::moved(ByteView piece, std::uint64_t offset) const {
-  std::map<std::int64_t, std::pair<std::size_t, std::int64_t>> votes;  // and one of those who gave it
+std::optional<std::int64_t> Landmarks::moved(ByteView piece, std::uint64_t offset,
+                                             std::int64_t expected) const {
+  // By nearly the same: how many say so, and exactly what one of them says.
+  struct Votes : std::map<std::int64_t, std::pair<std::size_t, std::int64_t>> {
+    void add(std::int64_t by) {
+      auto& [count, exactly] = (*this)[by / kNearby];
+      ++count;
+      exactly = by;
+    }
+  };
+  Votes alone, repeated;
   roll(0, limit_, piece, [&](std::uint64_t hash, std::size_t i) {
-    const auto place = places_.find(hash);
-    if (place == places_.end()) return;
-    const auto by = static_cast<std::int64_t>(place->second) - static_cast<std::int64_t>(offset + i);
-    auto& [count, exactly] = votes[by / kNearby];
-    ++count;
-    exactly = by;
+    const auto known = places_.find(hash);
+    if (known == places_.end()) return;
+    const std::vector<std::uint64_t>& places = known->second;
+    const auto here = static_cast<std::int64_t>(offset + i);
+    const auto moved_to = [&](std::uint64_t place) {
+      return static_cast<std::int64_t>(place) - here;
+    };
+    if (places.size() == 1) return alone.add(moved_to(places[0]));
+    const std::int64_t wanted = std::max<std::int64_t>(here + expected, 0);
+    auto nearest = std::ranges::lower_bound(places, static_cast<std::uint64_t>(wanted));
+    if (nearest == places.end() ||
+        (nearest != places.begin() && static_cast<std::uint64_t>(wanted) - nearest[-1] <
+                                          *nearest - static_cast<std::uint64_t>(wanted)))
+      --nearest;
+    repeated.add(moved_to(*nearest));
   });
-  const auto most = std::ranges::max_element(
-      votes, {}, [](const auto& vote) { return vote.second.first; });
+  const Votes& votes = alone.empty() ? repeated : alone;
+  const auto most =
+      std::ranges::max_element(votes, {}, [](const auto& vote) { return vote.second.first; });
   if (most == votes.end()) return std::nullopt;
   return most->second.second;
 }
@@ -98,23 +123,26 @@ std::optional<std::vector<MadePiece>> make_pieces(int target_fd, const FileRef& 
     stored += made.back().stored.size();
   };
   proto::Sha256 hash;
+  std::int64_t moved = 0;
   for (std::uint64_t at = 0; at < target.size; at += sizes.piece) {
     auto piece = std::make_shared<Bytes>(
         read_exactly_at(target_fd, std::min(sizes.piece, target.size - at), at, target.path));
     hash.update(*piece);
     MadePiece one{piece->size(), 0, 0, {}};
-    if (const auto by = landmarks.moved(*piece, at)) {
-      const auto from = static_cast<std::int64_t>(at) + *by - static_cast<std::int64_t>(sizes.margin);
-      one.base_offset = std::min(static_cast<std::uint64_t>(std::max<std::int64_t>(from, 0)),
-                                 base.size);
+    if (const auto by = landmarks.moved(*piece, at, moved)) {
+      moved = *by;
+      const auto from =
+          static_cast<std::int64_t>(at) + *by - static_cast<std::int64_t>(sizes.margin);
+      one.base_offset =
+          std::min(static_cast<std::uint64_t>(std::max<std::int64_t>(from, 0)), base.size);
       one.base_size = std::min(piece->size() + 2 * sizes.margin, base.size - one.base_offset);
     }
-    underway.push_back(std::async(std::launch::async, [one = std::move(one), piece, base_fd,
-                                                       name = base.path]() mutable {
-      const Bytes prefix = read_exactly_at(base_fd, one.base_size, one.base_offset, name);
-      one.stored = PatchEncoder().encode(*piece, prefix, kLevel);
-      return std::move(one);
-    }));
+    underway.push_back(std::async(
+        std::launch::async, [one = std::move(one), piece, base_fd, name = base.path]() mutable {
+          const Bytes prefix = read_exactly_at(base_fd, one.base_size, one.base_offset, name);
+          one.stored = PatchEncoder().encode(*piece, prefix, kLevel);
+          return std::move(one);
+        }));
     if (underway.size() >= std::max(threads, 1u)) take();
     if (stored > limit) return std::nullopt;
   }

@@ -26,11 +26,15 @@ class Landmarks {
   // The next bytes of the base.
   void add(proto::ByteView bytes);
   // By how much the piece at `offset` of the target has moved: offset in the base less offset in the
-  // target, as most of its landmarks have it. Nothing if it has none of them.
-  std::optional<std::int64_t> moved(proto::ByteView piece, std::uint64_t offset) const;
+  // target, as most of its landmarks have it that stand once in the base; if it has none of those, as
+  // most of the others have it, each taken where it stands nearest to having moved by `expected`.
+  // Nothing if it has none at all.
+  std::optional<std::int64_t> moved(proto::ByteView piece, std::uint64_t offset,
+                                    std::int64_t expected) const;
 
  private:
-  std::unordered_map<std::uint64_t, std::uint64_t> places_;  // by hash
+  std::unordered_map<std::uint64_t, std::vector<std::uint64_t>> places_;  // by hash, ascending
+  std::size_t count_ = 0;                                                 // of places
   std::uint64_t limit_, hash_ = 0, at_ = 0;
 };
 

@@ -2,7 +2,7 @@
 """Workloads of real mirror networks, rsync beside each in the same run.
 
   workload_bench.py --build BUILD [--only B2,B6] [--mirrors 1,8] [--entries N] [--first DIR --second DIR]
-                    [--packages FILE] [--work DIR] [--peers]
+                    [--packages FILE] [--work DIR] [--peers] [--turns N]
 
   B1  a large Debian-shaped tree, nothing changes: what a poll costs, and what being told costs
   B2  the same, 0.1 % of it new, 0.05 % gone, 30 files of metadata written anew
@@ -14,6 +14,8 @@
   B8  a directory of 10,000 files gets another name
   B9  chmod -R
   B10 --entries entries, first sync (B1's)
+  BEHIND a mirror comes back --turns changes of B2, B4 and B5 later: by the chain of their packs, and by one
+      pack over all of them, which is what another origin makes that publishes only the last
   LAT 100 files change, --rounds times: from the end of the quiet period until a mirror has them all
 
 Each with so many mirrors, and as many rsync clients at once. Times of a change: `publish` is scan, pack and
@@ -61,7 +63,7 @@ class Archive(Tree):
     name, what = "B2", "0.1 % new, 0.05 % gone, 30 indexes"
 
     def make(self, path):
-        made, self.files = 0, []
+        made, self.turn, self.files = 0, 0, []
         block = self.random.randbytes(1 << 16)
         os.makedirs(f"{path}/dists")
         for i in range(30):
@@ -83,12 +85,14 @@ class Archive(Tree):
                         for i in range(500))
 
     def change(self, path):
-        for i, name in enumerate(self.random.sample(self.files, self.options.entries // 2000)):
+        self.turn += 1
+        for name in self.random.sample(self.files, self.options.entries // 2000):
+            self.files.remove(name)
             os.unlink(name)
         for i in range(self.options.entries // 1000):
-            write(f"{path}/pool/000/new{i}.deb", self.random.randbytes(self.random.randrange(100, 4000)))
+            write(f"{path}/pool/000/new{self.turn}-{i}.deb", self.random.randbytes(self.random.randrange(100, 4000)))
         for i in range(30):
-            write(f"{path}/dists/Packages-{i}.new", self.index(i, 1))
+            write(f"{path}/dists/Packages-{i}.new", self.index(i, self.turn))
             os.replace(f"{path}/dists/Packages-{i}.new", f"{path}/dists/Packages-{i}")
 
 
@@ -343,6 +347,45 @@ def latency(options):
         network.close()
 
 
+def behind(options, kind):
+    """Bytes that a mirror fetches which was away for some changes."""
+    fetched = []
+    for one_pack in False, True:
+        network = Network(options.build, options.work)
+        try:
+            workload = kind(options)
+            origin = network.daemon("origin", "origin", "a")
+            mirror = network.daemon("m0", "mirror", "m0")
+            for daemon in network.daemons:
+                daemon.write([origin])
+            workload.make(origin.path)
+            copy = f"{network.work}/copy"
+            run("cp", "-a", origin.path, copy)
+            for daemon in network.daemons:
+                daemon.start()
+            mirror.until_it_answers().ask("wait", "bench", "--version", "1")
+            mirror.ask("pause", "bench")
+            for _ in range(options.turns):
+                workload.change(origin.path)
+                if not one_pack:
+                    version = origin.ask("publish", "bench")
+            if one_pack:
+                version = origin.ask("publish", "bench")
+            before, start = loopback_bytes(), time.monotonic()
+            mirror.ask("resume", "bench")
+            mirror.ask("wait", "bench", "--version", str(version))
+            fetched.append((loopback_bytes() - before, time.monotonic() - start))
+            check(origin, [mirror])
+            if one_pack:
+                theirs = network.rsync_server(origin.path).clients(copy)
+        finally:
+            network.close()
+    (chain, chain_s), (direct, direct_s) = fetched
+    print(f"BEHIND {workload.name}, {options.turns} changes: chain {mb(chain)} MB, {chain_s:.2f} s; one pack "
+          f"{mb(direct)} MB, {direct_s:.2f} s ({chain / direct:.1f} ×); rsync {mb(theirs[1])} MB, {theirs[0]:.2f} s",
+          flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description="Workloads of mirror networks, rsync beside each.")
     parser.add_argument("--build", required=True)
@@ -355,15 +398,19 @@ def main():
     parser.add_argument("--work", default="/var/tmp")
     parser.add_argument("--image-mb", type=int, default=256, help="size of B5's image")
     parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--turns", type=int, default=20, help="of BEHIND")
     parser.add_argument("--peers", action="store_true")
     options = parser.parse_args()
     alone_on_the_network()
     wanted = options.only.split(",") if options.only else []
     if "LAT" in wanted:
         latency(options)
-        wanted.remove("LAT")
-        if not wanted:
-            return
+    if "BEHIND" in wanted:
+        for kind in Archive, Packages, Image:
+            behind(options, kind)
+    wanted = [name for name in wanted if name not in ("LAT", "BEHIND")]
+    if options.only and not wanted:
+        return
     print("| workload | what | publish (of rsync's time) | visible | rsync | ratio | bytes | rsync's bytes | ratio | "
           "origin's CPU | rsync server's CPU | peak memory | |\n" + "|---" * 13 + "|")
     for kind in [Archive, Kernel, Packages, Image, Small, Large, Renamed, Modes]:

@@ -54,8 +54,8 @@ Bytes put_together(ByteView base, const std::vector<MadePiece>& pieces) {
   PatchDecoder decoder;
   Bytes out;
   for (const MadePiece& piece : pieces) {
-    const auto raw = decoder.decode(
-        piece.stored, base.substr(piece.base_offset, piece.base_size), piece.size);
+    const auto raw =
+        decoder.decode(piece.stored, base.substr(piece.base_offset, piece.base_size), piece.size);
     REQUIRE(raw);
     out += *raw;
   }
@@ -86,13 +86,29 @@ TEST_CASE("what has moved far is found where it was", "[pieces]") {
   CHECK(stored_bytes(*pieces) < 500'000);
 }
 
+TEST_CASE("where the same stands in many places, a piece is compared with where it was",
+          "[pieces]") {
+  Bytes base;
+  const Bytes block = noise(150'000, 8);
+  for (int i = 0; i < 20; ++i) base += block;
+  for (std::size_t at = 7000; at + 300 < base.size(); at += 50'000)
+    base.replace(at, 300, noise(304, static_cast<unsigned>(at)).substr(0, 300));
+  Bytes target = base;
+  for (std::size_t at = 9000; at < target.size(); at += 600'000)
+    target.replace(at, 300, noise(304, static_cast<unsigned>(at)).substr(0, 300));
+  const auto pieces = made_of(base, target);
+  REQUIRE(pieces);
+  CHECK(put_together(base, *pieces) == target);
+  CHECK(stored_bytes(*pieces) < 4000);
+}
+
 TEST_CASE("pieces of another file, or of one that is not what it should be, are not made",
           "[pieces]") {
   const Bytes base = noise(2'000'000, 4), other = noise(2'000'000, 5);
   CHECK_FALSE(made_of(base, other));
-  const auto wrong = make_pieces(in_memory(base).get(), {"t", proto::sha256(other), base.size()},
-                                 in_memory(base).get(), {"b", proto::sha256(base), base.size()},
-                                 kSmall, 2);
+  const auto wrong =
+      make_pieces(in_memory(base).get(), {"t", proto::sha256(other), base.size()},
+                  in_memory(base).get(), {"b", proto::sha256(base), base.size()}, kSmall, 2);
   CHECK_FALSE(wrong);
   // Shorter than said.
   CHECK_FALSE(make_pieces(in_memory("short").get(), {"t", proto::sha256(base), base.size()},
