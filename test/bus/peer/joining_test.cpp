@@ -1,5 +1,5 @@
-// What goes on while a subscriber has not joined a stream yet: it has heard a credential and events,
-// and no head that it could take.
+// What goes on while a subscriber has not joined a stream yet: it has heard a credential and
+// events, and no head that it could take.
 #include "test/bus/peer/core_fixture.hpp"
 
 #include <catch2/catch.hpp>
