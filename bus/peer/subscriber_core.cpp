@@ -103,10 +103,10 @@ void SubscriberCore::installed(KnownCredential& known, base::Now now) {
   if (credential.epoch == stream->epoch) return;
   if (stream->tracker && stream->epoch != 0)
     return catch_up_.new_epoch(*stream, credential, now);
-  // Nothing was consumed of an earlier epoch.
-  stream->epoch = credential.epoch;
-  stream->serial = credential.serial;
-  stream->beat = 0;
+  // Nothing was consumed of an earlier epoch. But its batches may have been heard, which are others
+  // than those with the same numbers in this one; and where to join was asked by its heads.
+  stream->begin_epoch(credential.epoch, credential.serial);
+  stream->locating = false;
 }
 
 // ---- events ----

@@ -10,6 +10,7 @@ using Place = ForwardedStream::Place;
 
 constexpr std::size_t kGroupBytes = 8 << 20;  // that one commit takes together
 constexpr std::size_t kMaxKept = 4096;
+constexpr std::size_t kMaxLater = 64;
 constexpr std::uint32_t kAgainMs = 100;
 constexpr std::uint32_t kAgainDiskMs = 1000;
 
@@ -87,6 +88,7 @@ void HeldStream::keep(const peer::KnownCredential& known, Done done) {
                  name_.publisher, *cut, credential.epoch);
   keeping_ = true;
   Newest newest{{credential.epoch, credential.serial},
+                credential.new_journal ? 0 : credential.pin.last_seq,
                 known.id,
                 proto::encode_control(proto::ControlKind::Credential, id_,
                                       proto::encode_sealed(known.sealed))};
@@ -120,14 +122,23 @@ void HeldStream::keep(const peer::KnownCredential& known, Done done) {
               if (!kept->there) return done(Reject::Equivocation);
               if (kept_.size() >= kMaxKept) kept_.clear();
               kept_.insert(newest.id);
-              if (newest.age >= newest_.age) {
-                newest_ = std::move(newest);
-                announce_now_ = true;
-              }
+              if (newest.age >= newest_.age) later_[newest.age] = std::move(newest);
+              renew_newest();
+              if (later_.size() > kMaxLater) later_.erase(later_.begin());
               handlers_.on_change(*this);
               done(std::nullopt);
             });
       });
+}
+
+bool HeldStream::renew_newest() {
+  for (auto due = later_.end(); due != later_.begin();) {
+    if ((--due)->second.pin > core_.last()) continue;
+    newest_ = std::move(due->second);
+    later_.erase(later_.begin(), std::next(due));
+    return announce_now_ = true;
+  }
+  return false;
 }
 
 // ---- rows ----
@@ -226,6 +237,8 @@ void HeldStream::written(base::Outcome<void> done) {
     for (const Rows::One& one : request.rows) {
       core_.durable(one.row.header, one.row.hash, one.row.serial);
       handlers_.on_durable(*this, *row++);
+      // Who hears the next row is to know its credential.
+      if (renew_newest()) handlers_.on_change(*this);
     }
     waiting_bytes_ -= request.bytes;
     acknowledge(request);

@@ -12,6 +12,7 @@
 
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -86,7 +87,8 @@ class HeldStream {
   // Retention, a few rows at a time, and checkpoints.
   void care(std::uint64_t before_ns, std::uint64_t max_bytes);
 
-  // The newest credential that is kept: for announcements.
+  // For announcements: the newest credential that is kept and whose pin has come. Before that, what
+  // is sent of the run before it would be refused by whoever has heard of it.
   const proto::Hash& newest() const { return newest_.id; }  // zero: none yet
   const proto::Bytes& announcement() const { return newest_.announcement; }
   // Once for each newest one.
@@ -94,8 +96,10 @@ class HeldStream {
 
  private:
   using Row = store::JournalRow;
+  using Age = std::pair<std::uint64_t, std::uint32_t>;  // epoch, serial
   struct Newest {
-    std::pair<std::uint64_t, std::uint32_t> age;  // epoch, serial
+    Age age;
+    std::uint64_t pin = 0;  // its last seq
     proto::Hash id;
     proto::Bytes announcement;
   };
@@ -103,6 +107,8 @@ class HeldStream {
   void write();
   void written(base::Outcome<void> done);
   void acknowledge(Rows& rows);
+  // True: there is another one to announce.
+  bool renew_newest();
 
   const proto::Hash id_;
   const proto::StreamName name_;
@@ -123,6 +129,7 @@ class HeldStream {
   bool keeping_ = false;
   std::set<proto::Hash> kept_;
   Newest newest_;
+  std::map<Age, Newest> later_;  // kept, and their pins are not here yet
   bool announce_now_ = false;
   bool caring_ = false;
 };

@@ -47,6 +47,7 @@ class Publisher {
   std::set<proto::Hash> signed_credentials;
   std::vector<proto::Bytes> frames;  // all that was ever sent
   std::unique_ptr<PublisherCore> core;
+  std::uint64_t cut_below = 0;  // seqs that at some time it has not had any more
 
   void start(base::Now now) {
     const store::Tail tail = journal->tail();
@@ -122,6 +123,7 @@ class Publisher {
 
   void cut(std::size_t rows) {
     if (rows < rows_.size()) journal->prune(rows_[rows].time_ns, UINT64_MAX);
+    cut_below = std::max(cut_below, journal->tail().oldest_seq);
   }
 
   void send(proto::Bytes frame) {
@@ -160,7 +162,7 @@ class Run : public SubscriberActions {
 
   void go() {
     while (!in_.done()) step();
-    if (from_start_ && !treacherous_) heal();
+    if (!treacherous_) heal();
   }
 
  private:
@@ -202,7 +204,7 @@ class Run : public SubscriberActions {
   // ---- what the core says
 
   void said(Key from, Key to) {
-    if (treacherous_ || !from_start_) return;
+    if (treacherous_) return;
     if (!lost_.empty() && lost_.back().to == kOpen) lost_.back().to = {from.first, from.second - 1};
     require(from > last_, "what comes next comes after what came before");
     last_ = to;
@@ -222,7 +224,10 @@ class Run : public SubscriberActions {
   }
   void gap(const Gap& gap) override {
     require(!gap.to || *gap.to >= gap.from, "a gap ends after its beginning");
+    const Key before = last_;
     said({gap.epoch, gap.from}, {gap.epoch, gap.to.value_or(gap.from - 1)});
+    // Who has joined does not know which epochs there were before: it names the one it joined.
+    if (!from_start_) last_ = before;
     lost_.push_back({{gap.epoch, gap.from}, gap.to ? Key{gap.epoch, *gap.to} : kOpen});
     require(lost_.size() < 10'000, "gaps come to an end");
   }
@@ -462,8 +467,13 @@ class Run : public SubscriberActions {
     for (const auto& [key, topic] : publisher_.durable) {
       if (!proto::TopicPattern::parse(pattern_)->matches(topic) || delivered_.contains(key))
         continue;
-      const bool named = std::ranges::any_of(
-          lost_, [&](const Lost& gap) { return gap.from <= key && key <= gap.to; });
+      // It has joined at the oldest that there was then.
+      if (!from_start_ && key.second < publisher_.cut_below) continue;
+      const bool named = std::ranges::any_of(lost_, [&](const Lost& gap) {
+        if (gap.from <= key && key <= gap.to) return true;
+        return !from_start_ && key.first < gap.from.first && gap.from.second <= key.second &&
+               key.second <= gap.to.second;
+      });
       require(named || (lied_ && !told_of(key)), "no event is lost silently");
     }
   }

@@ -140,6 +140,8 @@ class Forward(World):
         self.assertEqual([seq for _, seq in self.seqs_of(tail)], sent)
         self.assertEqual(len({epoch for epoch, _ in self.seqs_of(tail)}), 4)
         self.assertEqual(tail.gaps, [])
+        # And nothing in it looked like an attack.
+        self.assertIsNone(self.said("tail", "refused a frame: (epoch_rollback|equivocation)"))
         # It was away; who comes now learns it all from the relay, although nobody else is there.
         late = self.tail(self.listen(), "--since", "start", log="late")
         until("all are replayed", lambda: len(self.seqs_of(late)) == len(sent))

@@ -17,12 +17,19 @@ struct Fixture : test::TestLoop {
   test::TempDir tmp;
   peer::test::TestPublisher publisher;
   std::vector<std::uint64_t> durable;  // last seqs, as they came
+  std::vector<std::string> sent;       // what was sent on, as it was
   int equivocations = 0;
   std::vector<std::string> answers;
   std::uint64_t through = 0;  // of the last good answer
   HeldStream::Handlers handlers{
-      [this](HeldStream&, const store::JournalRow& row) { durable.push_back(row.last_seq); },
-      [](HeldStream&) {}, [this](HeldStream&) { ++equivocations; },
+      [this](HeldStream&, const store::JournalRow& row) {
+        durable.push_back(row.last_seq);
+        sent.push_back(fmt::format("{}", row.last_seq));
+      },
+      [this](HeldStream& of) {
+        if (of.announce_now()) sent.push_back("epoch " + epoch_of(of.newest()));
+      },
+      [this](HeldStream&) { ++equivocations; },
       [](std::exception_ptr error) { std::rethrow_exception(error); }};
   std::unique_ptr<HeldStream> stream;
   relay::HeldWorkers workers{loop};  // ends first: its jobs know the stream
@@ -36,6 +43,10 @@ struct Fixture : test::TestLoop {
     stream = std::make_unique<HeldStream>(publisher.id, publisher.name,
                                           relay::open_journal(tmp / "held.sqlite"), workers,
                                           handlers, base::Log());
+  }
+  std::string epoch_of(const proto::Hash& credential) {
+    const auto sealed = publisher.journal.credential(credential);
+    return sealed ? fmt::format("{}", proto::decode_credential(sealed->document)->epoch) : "?";
   }
   std::string keep() {
     const auto sealed = *proto::decode_sealed(publisher.sealed);
@@ -132,6 +143,37 @@ TEST_CASE("two credentials under one epoch and serial are equivocation", "[forwa
   CHECK(f.keep() == "equivocation");
 }
 
+TEST_CASE("a credential is announced behind all that was sealed before it", "[forward]") {
+  Fixture f;
+  const auto row = [&](std::uint64_t seq) { return f.row_at(f.publisher, seq); };
+  for (int i = 0; i < 3; ++i) (void)f.publisher.publish(peer::test::at(i));
+  REQUIRE(f.add({row(1)}) == "taken");
+  f.publisher.start(peer::test::at(4));  // killed: the relay has not had all of it
+  CHECK(f.keep() == "kept");
+  CHECK(f.add({row(2)}) == "taken");
+  CHECK(f.sent == std::vector<std::string>{"epoch 1", "1", "2"});
+
+  SECTION("and before what it has sealed, also if they come together") {
+    (void)f.publisher.publish(peer::test::at(5));
+    CHECK(f.add({row(3), row(4)}) == "taken");
+    CHECK(f.sent == std::vector<std::string>{"epoch 1", "1", "2", "3", "epoch 2", "4"});
+  }
+  SECTION("the newest of them only") {
+    f.publisher.start(peer::test::at(5));
+    CHECK(f.keep() == "kept");
+    CHECK(f.sent.size() == 3);
+    CHECK(f.add({row(3)}) == "taken");
+    CHECK(f.sent == std::vector<std::string>{"epoch 1", "1", "2", "3", "epoch 3"});
+  }
+  SECTION("also over a restart") {
+    f.open();
+    CHECK(f.keep() == "kept");
+    CHECK(f.sent.size() == 3);
+    CHECK(f.add({row(3)}) == "taken");
+    CHECK(f.sent.back() == "epoch 2");
+  }
+}
+
 TEST_CASE("a stream that went back is cut off on disk", "[forward]") {
   Fixture f;
   for (int i = 0; i < 4; ++i) (void)f.publisher.publish(peer::test::at(i));
@@ -147,6 +189,7 @@ TEST_CASE("a stream that went back is cut off on disk", "[forward]") {
   f.publisher.sealed =
       proto::encode_sealed({proto::encode_credential(credential), sealed.signature});
   CHECK(f.keep() == "kept");
+  CHECK(f.stream->newest() == proto::credential_id(proto::encode_credential(credential)));
   CHECK(f.stream->core().how_far().through == 2);
   CHECK(relay::open_journal(f.tmp / "held.sqlite").tail.last_seq == 2);
 }
