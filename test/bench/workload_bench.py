@@ -282,7 +282,8 @@ def report(row, published, ours, theirs, network):
     row.add(f"{visible:.2f} s").add(f"{theirs[0]:.2f} s").add(f"{visible / theirs[0]:.2f} ×")
     row.add(f"{mb(ours[1])} MB").add(f"{mb(theirs[1])} MB").add(f"1/{theirs[1] / max(ours[1], 1):.1f}")
     row.add(f"{ours[2]:.2f} s").add(f"{theirs[2]:.2f} s")
-    row.add(f"{max(d.peak_mb() for d in network.daemons):.0f} MB")
+    origin, *mirrors = (daemon.peak_mb() for daemon in network.daemons)
+    row.add(f"{origin:.0f}, {max(mirrors):.0f} MB")
 
 
 def check(origin, mirrors):
@@ -412,7 +413,7 @@ def main():
     if options.only and not wanted:
         return
     print("| workload | what | publish (of rsync's time) | visible | rsync | ratio | bytes | rsync's bytes | ratio | "
-          "origin's CPU | rsync server's CPU | peak memory | |\n" + "|---" * 13 + "|")
+          "origin's CPU | rsync server's CPU | peak memory: origin, mirror | |\n" + "|---" * 13 + "|")
     for kind in [Archive, Kernel, Packages, Image, Small, Large, Renamed, Modes]:
         if wanted and kind.name not in wanted:
             continue
