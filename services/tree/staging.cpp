@@ -24,6 +24,7 @@ namespace {
 
 const Bytes kDirectory = "staging";
 const Bytes kBootFile = "boot";
+constexpr std::uint64_t kTellDisk = 16 << 20;
 
 // "<letter><64 digits>.<n>", or without the number for `numbered` false.
 bool parse_name(ByteView name, char letter, bool numbered, Hash& hash, std::uint32_t& number) {
@@ -221,6 +222,12 @@ bool StagedFile::write(ByteView bytes) {
   staging_.ops().mutating("write", name_);
   append_sparse(fd_.get(), bytes, size_, "a staged file");
   size_ += bytes.size();
+  if (size_ - told_ >= kTellDisk) {
+    // Only a hint: the disk begins now, not when all is synced at the end.
+    (void)::sync_file_range(fd_.get(), static_cast<off_t>(told_), static_cast<off_t>(size_ - told_),
+                            SYNC_FILE_RANGE_WRITE);
+    told_ = size_;
+  }
   return true;
 }
 

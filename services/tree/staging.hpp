@@ -100,6 +100,7 @@ class StagedFile {
   base::Fd fd_;
   proto::Sha256 hash_;
   std::uint64_t size_ = 0;
+  std::uint64_t told_ = 0;  // of it, which the disk has been told to write
 };
 
 }  // namespace mirrorbus::tree

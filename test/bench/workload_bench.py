@@ -365,7 +365,7 @@ def behind(options, kind):
             for daemon in network.daemons:
                 daemon.start()
             mirror.until_it_answers().ask("wait", "bench", "--version", "1")
-            mirror.ask("pause", "bench")
+            mirror.stop()
             for _ in range(options.turns):
                 workload.change(origin.path)
                 if not one_pack:
@@ -373,8 +373,8 @@ def behind(options, kind):
             if one_pack:
                 version = origin.ask("publish", "bench")
             before, start = loopback_bytes(), time.monotonic()
-            mirror.ask("resume", "bench")
-            mirror.ask("wait", "bench", "--version", str(version))
+            mirror.start()
+            mirror.until_it_answers().ask("wait", "bench", "--version", str(version))
             fetched.append((loopback_bytes() - before, time.monotonic() - start))
             check(origin, [mirror])
             if one_pack:
