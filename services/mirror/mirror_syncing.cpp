@@ -87,12 +87,11 @@ void MirrorRole::start_sync() {
         tree::SyncResult result =
             versions.empty() ? engine_->tree.mend(*source_, control())
                              : engine_->tree.bring_to(versions, *source_, control(), accepted);
-        if (result.state == State::Committed || result.state == State::Incomplete)
-          engine_->index.set_setting(kStreamKey, origin.view());
+        const bool committed =
+            result.state == State::Committed || result.state == State::Incomplete;
+        if (committed) engine_->index.set_setting(kStreamKey, origin.view());
         if (sealer) keep_credential(engine_->index, sealer->first, sealer->second);
-        if (result.state == State::Committed)
-          engine_->index.forget_versions_below(
-              tree::oldest_retained(engine_->index, settings_.retain, now));
+        if (committed) engine_->tree.retain(now);
         return result;
       },
       [this, started](base::Outcome<tree::SyncResult> outcome) {

@@ -2,6 +2,7 @@
 
 #include "bus/base/fd.hpp"
 #include "services/tree/mirror_state.hpp"
+#include "services/tree/pack_shelf.hpp"
 #include "services/tree/sync_run.hpp"
 #include "services/tree/verify_run.hpp"
 
@@ -29,6 +30,14 @@ SyncResult MirrorTree::bring_to(const std::vector<TargetVersion>& versions, Cont
                                 const WorkControl& control,
                                 const std::optional<Refusal>& accepted) {
   return SyncRun(settings_, index_, versions, source, control).bring_to(accepted, false);
+}
+
+void MirrorTree::retain(base::WallTime now) {
+  index_.forget_versions_below(oldest_retained(index_, settings_.retain, now));
+  const std::string path = settings_.work + "/packs";
+  const base::Fd packs(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (packs) return tidy_shelf(packs.get(), index_, settings_.keep_packs_bytes);
+  if (errno != ENOENT) base::throw_errno("open " + path);  // else there has been no sync yet
 }
 
 void MirrorTree::settle() {

@@ -15,8 +15,8 @@
 #include "services/tree/index.hpp"
 #include "services/tree/live_tree.hpp"
 #include "services/tree/metadata_policy.hpp"
-#include "services/tree/pack_shelf.hpp"
 #include "services/tree/progress.hpp"
+#include "services/tree/retention.hpp"
 #include "services/tree/snapshots.hpp"
 #include "services/tree/stager.hpp"
 
@@ -40,7 +40,9 @@ struct MirrorSettings {
   DeleteLimit max_delete;
   std::uint64_t min_free_bytes = 0;
   bool adopt = false;  // take over a directory that is not empty and not known
-  Shelf shelf;         // what is kept of packs and versions for others
+  // What is kept for others: versions, and of their packs the newest, up to so many bytes (0: none).
+  Retention retain;
+  std::uint64_t keep_packs_bytes = 0;
   // Paths that are no part of the tree: not looked at, and so left alone.
   std::function<bool(proto::ByteView path)> ignored;
   // `path` is a symbolic link to one of several versions, which lie in the work folder: Snapshots.
@@ -137,6 +139,10 @@ class MirrorTree {
   // `accepted`: a refusal that an operator has seen.
   SyncResult bring_to(const std::vector<TargetVersion>& versions, ContentSource& source,
                       const WorkControl& control, const std::optional<Refusal>& accepted = {});
+
+  // Forgets versions that have had their time, and packs nobody is going to ask for: after a sync,
+  // and now and then.
+  void retain(base::WallTime now);
 
   // Once, before anything else: the link and the versions as they should be after a crash.
   // std::runtime_error that says what to do if they are not this mirror's.

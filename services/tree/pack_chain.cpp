@@ -24,6 +24,7 @@ using proto::Hash;
 namespace {
 
 constexpr unsigned kThreads = 2;
+constexpr const char* kComing = ".part";  // behind the name of a pack that is not whole yet
 
 // A pack on its way into a file.
 class PackSink : public ContentSink {
@@ -83,7 +84,7 @@ base::Fd PackChain::kept(const proto::PackRef& pack) {
 
 base::Fd PackChain::fetch(const proto::PackRef& pack, ContentSource& source) {
   if (base::Fd file = kept(pack)) return file;
-  const Bytes name = to_hex(pack.sha256), coming = name + ".part";
+  const Bytes name = to_hex(pack.sha256), coming = name + kComing;
   base::Fd file(
       ::openat(packs_.get(), coming.c_str(), O_CREAT | O_RDWR | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!file) throw_errno("open " + coming + " in the pack folder");
@@ -386,6 +387,9 @@ void PackChain::run(std::size_t pack, const Job& job, Stager& stager, Staging& s
 void PackChain::clear() {
   readers_.clear();
   made_.clear();
+  const EntryOps ops;
+  for (const Bytes& name : ops.list(packs_.get()))
+    if (name.ends_with(kComing)) ops.unlink(packs_.get(), name);
 }
 
 }  // namespace mirrorbus::tree

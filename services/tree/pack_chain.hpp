@@ -17,7 +17,7 @@ struct TargetVersion;
 
 class PackChain {
  public:
-  // Packs go into the folder `packs` of the work folder, where tidy_shelf() says what stays.
+  // Packs go into the folder `packs` of the work folder, where MirrorTree::retain() says what stays.
   PackChain(int work, TargetTree& target, const Index& index, const WorkControl& control);
   ~PackChain();
 
@@ -34,8 +34,8 @@ class PackChain {
   // bases.
   void contents(Stager& stager, Staging& staging, const RootDir& root, ContentSource& source);
 
+  // The target is reached: what else was on its way is not needed any more.
   void clear();
-  int folder() const { return packs_.get(); }
 
  private:
   // What a pack of the chain has to make.

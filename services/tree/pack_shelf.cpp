@@ -6,23 +6,23 @@
 
 namespace mirrorbus::tree {
 
-void tidy_shelf(int packs, Index& index, const Shelf& shelf) {
+void tidy_shelf(int packs, const Index& index, std::uint64_t max_bytes) {
   const auto numbers = index.version_numbers();
-  if (numbers.size() > shelf.versions)
-    index.forget_versions_below(numbers[numbers.size() - shelf.versions]);
   std::unordered_set<Bytes> kept;
   std::uint64_t bytes = 0;
-  for (std::size_t back = 0; back < std::min<std::size_t>(numbers.size(), shelf.versions); ++back) {
-    const auto version = index.version(numbers[numbers.size() - 1 - back]);
+  for (auto number = numbers.rbegin(); number != numbers.rend(); ++number) {
+    const auto version = index.version(*number);
     if (!version || !version->pack) continue;
     bytes += version->pack->size;
     // A chain with a hole leads nowhere: what is older than the first that does not fit goes, too.
-    if (bytes > shelf.max_bytes) break;
+    if (bytes > max_bytes) break;
     kept.insert(to_hex(version->pack->sha256));
   }
   const EntryOps ops;
-  for (const Bytes& name : ops.list(packs))
-    if (!kept.contains(name)) ops.unlink(packs, name);
+  for (const Bytes& name : ops.list(packs)) {
+    Hash hash;
+    if (proto::from_hex(name, hash) && !kept.contains(name)) ops.unlink(packs, name);
+  }
 }
 
 }  // namespace mirrorbus::tree

@@ -4,17 +4,10 @@
 
 #include "services/tree/index.hpp"
 
-#include <string>
-
 namespace mirrorbus::tree {
 
-struct Shelf {
-  std::uint64_t max_bytes = 0;  // of packs; 0: none are kept
-  std::uint64_t versions = 100;  // that the index retains, whether their packs are kept or not
-};
-
-// Forgets versions beyond what is to be retained; keeps the packs of the newest that are, as far as
-// they fit; removes every other file of the folder `packs`. Not while one of them is coming.
-void tidy_shelf(int packs, Index& index, const Shelf& shelf);
+// Keeps the packs of the newest versions that the index retains, as far as they fit into `max_bytes`
+// together (0: none are kept), and removes every other one of the folder `packs`.
+void tidy_shelf(int packs, const Index& index, std::uint64_t max_bytes);
 
 }  // namespace mirrorbus::tree

@@ -86,7 +86,6 @@ SyncResult::State SyncRun::run(const std::optional<Refusal>& accepted, bool hash
   staging_.clear();
   job_.cache.clear();
   chain_.clear();
-  tidy_shelf(chain_.folder(), job_.index, job_.settings.shelf);
   return result_.missing_count > 0 ? State::Incomplete : State::Committed;
 }
 
