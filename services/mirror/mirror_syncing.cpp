@@ -49,13 +49,7 @@ void MirrorRole::consider() {
 tree::WorkControl MirrorRole::control() {
   tree::WorkControl control;
   control.cancel = &cancel_;
-  control.progress = [this](const tree::Progress& now) {
-    phase_ = static_cast<int>(now.phase);
-    done_bytes_ = now.bytes;
-    total_bytes_ = now.bytes_total;
-    done_files_ = now.files;
-    total_files_ = now.files_total;
-  };
+  control.progress = [this](const tree::Progress& now) { progress_.report(now); };
   return control;
 }
 

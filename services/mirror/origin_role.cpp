@@ -57,7 +57,8 @@ OriginRole::OriginRole(const TreeContext& context, const TreeSettings& settings,
                 [this] { return open_ && !busy_ && !stopping_ && !paused_ && !behind_; },
                 [this] { imported(); }),
       worker_(context.loop, 1),
-      syncer_(context.loop, 1) {
+      syncer_(context.loop, 1),
+      verifier_(context.loop, 1) {
   open();
 }
 
@@ -165,6 +166,10 @@ TreeStatus OriginRole::status() const {
   status.version = status.head_version = version_;
   status.tree_hash = tree_hash_;
   status.state = paused_ ? TreeState::Paused : state_;
+  if (verifying_) {
+    if (status.state == TreeState::Current) status.state = TreeState::Verifying;
+    progress_.show(status);
+  }
   status.source = settings_.path;
   status.bytes_sent = sent_();
   status.last_sync_seconds = last_seconds_;
@@ -222,10 +227,6 @@ void OriginRole::diff(std::uint64_t from, std::uint64_t to, PageStart after,
       [reply = std::move(reply)](base::Outcome<proto::Value> page) mutable {
         mirror::answer(reply, std::move(page));
       });
-}
-
-void OriginRole::verify(bool, peer::ControlReply reply) {
-  reply.fail("an origin's tree is what it publishes; verify a mirror of it");
 }
 
 void OriginRole::import(peer::ControlReply reply) {

@@ -5,9 +5,11 @@
 #include "bus/base/pool.hpp"
 #include "services/mirror/hooks.hpp"
 #include "services/mirror/importer.hpp"
+#include "services/mirror/shown_progress.hpp"
 #include "services/mirror/tree_diffs.hpp"
 #include "services/mirror/tree_holder.hpp"
 #include "services/mirror/tree_role.hpp"
+#include "services/tree/mirror_tree.hpp"
 #include "services/tree/origin_tree.hpp"
 #include "services/tree/settle.hpp"
 #include "services/tree/watch.hpp"
@@ -111,6 +113,9 @@ class OriginRole final : public TreeRole {
   void after_looking_elsewhere();
   void go_on_from(const proto::VersionRecord& record, peer::ControlReply reply);
   void imported();
+  // Verify (origin_verify.cpp)
+  void mend(tree::VerifyResult found, peer::ControlReply reply);
+  void verified(base::Outcome<tree::VerifyResult> found, bool repaired, peer::ControlReply reply);
   void reconcile();
   void tidy();
   void sync_tree();
@@ -132,6 +137,8 @@ class OriginRole final : public TreeRole {
   bool look_again_ = false;  // the last look failed
   bool half_rolled_back_ = false;
   bool looked_elsewhere_ = false;
+  bool verifying_ = false;
+  ShownProgress progress_;  // of that
   bool behind_ = false;  // others know later versions
   std::uint64_t closed_number_ = 0;  // the newest in the index at the start
   std::deque<Rolling> rolling_;
@@ -162,6 +169,7 @@ class OriginRole final : public TreeRole {
   Importer importer_;
   base::WorkerPool worker_;
   base::WorkerPool syncer_;  // waits for disks
+  base::WorkerPool verifier_;
 };
 
 }  // namespace mirrorbus::mirror

@@ -10,8 +10,8 @@
 
 namespace mirrorbus::tree {
 
-// More than either is too much: a count, and a share of the files there were. What a mirror's filter
-// leaves out is no loss of its, and counts in neither.
+// More than either is too much: a count, and a share of the files there were. What a mirror's
+// filter leaves out is no loss of its, and counts in neither.
 struct DeleteLimit {
   std::uint64_t files = 1000;
   double share = 0.10;
