@@ -43,7 +43,7 @@ int bus_mirror(int argc, char** argv) {
       .option("--version", options.version, "the version")
       .required();
   verb("versions", "the versions that are known here");
-  verb("verify", "read the whole tree and compare it with the signed version; exit 1 if it differs")
+  verb("verify", "read tree and store, compare them with their hashes; exit 1 if anything differs")
       .flag("--repair", options.repair, "and mend what differs");
   base::CommandOptions diff = verb("diff", "what leads from one version to another, as rsync -i");
   diff.option("from", options.from, "the earlier version; 0: nothing yet").required();

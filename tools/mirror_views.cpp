@@ -119,10 +119,13 @@ std::string verify_text(const proto::Value& answer) {
     for (const proto::Value& difference : *paths->as_array())
       out += fmt::format("{}: {}\n", text_of(difference, "path"), text_of(difference, "what"));
   const std::string fidelity = text_of(answer, "fidelity");
-  out += fmt::format("{}: {:.0f} files, {} read{}\n",
-                     good ? "equal"
-                          : fmt::format("{:.0f} differences", number_of(answer, "differences")),
-                     number_of(answer, "files"), human_bytes(number_of(answer, "bytes")),
+  out += good ? "equal" : fmt::format("{:.0f} differences", number_of(answer, "differences"));
+  out += fmt::format(": {:.0f} files", number_of(answer, "files"));
+  // Of what is kept beside the tree, what there was.
+  for (const auto& [field, text] : {std::pair("contents", "kept contents"), {"packs", "packs"}})
+    if (const double number = number_of(answer, field); number > 0)
+      out += fmt::format(", {:.0f} {}", number, text);
+  out += fmt::format(", {} read{}\n", human_bytes(number_of(answer, "bytes")),
                      fidelity == "full" ? "" : "; fidelity: " + fidelity);
   if (!good && is_true(answer, "repaired")) out += "repaired\n";
   return out;

@@ -1,10 +1,10 @@
 #include "services/mirror/hooks.hpp"
 
 #include "bus/base/fd.hpp"
+#include "services/tree/spool.hpp"
 #include "services/tree/version_changes.hpp"
 
 #include <algorithm>
-#include <fstream>
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -106,16 +106,23 @@ bool write_changes(const tree::Index& index, std::uint64_t from, std::uint64_t t
   // Only for us: paths may tell what is not everybody's to know.
   const base::Fd fd(::open(file.c_str(), O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600));
   if (!fd) base::throw_errno("writing " + file);
-  std::ofstream out(file, std::ios::binary | std::ios::trunc);
-  const auto write = [&out](const tree::TreeChange& each) {
+  constexpr std::size_t kAtOnce = 256 * 1024;
+  proto::Bytes buffer;
+  std::uint64_t written = 0;
+  const auto flush = [&] {
+    tree::write_all_at(fd.get(), buffer, written, file);
+    written += buffer.size();
+    buffer.clear();
+  };
+  const auto write = [&](const tree::TreeChange& each) {
     const proto::Change& change = each.change;
-    out << to_string(change.op) << '\0' << change.path << '\0';
-    if (change.op == proto::ChangeOp::Move) out << change.to << '\0';
+    buffer.append(to_string(change.op)).append(1, '\0').append(change.path).append(1, '\0');
+    if (change.op == proto::ChangeOp::Move) buffer.append(change.to).append(1, '\0');
+    if (buffer.size() >= kAtOnce) flush();
     return true;
   };
   tree::diff_trees(tree::stored_side(index, *was), tree::stored_side(index, *is), write);
-  out.flush();
-  if (!out) throw std::runtime_error("writing " + file + " failed");
+  flush();
   return true;
 }
 

@@ -27,7 +27,8 @@ tree::MirrorSettings engine_settings(const TreeSettings& settings, const std::st
   engine.adopt = settings.adopt;
   engine.subtree = settings.subtree;
   engine.snapshot = settings.snapshot;
-  engine.shelf = {serving ? settings.keep_packs : 0, settings.retain.versions};
+  engine.retain = settings.retain;
+  engine.keep_packs_bytes = serving ? settings.keep_packs : 0;
   return engine;
 }
 
@@ -155,7 +156,7 @@ void MirrorRole::opened(Opened found) {
     committed(committed_number_);
   }
   if (found.pinned) pinned(std::move(*found.pinned));
-  if (settings_.snapshot) sweep_later(false);
+  sweep_later(false);
   log_.info("at version {}", committed_number_);
   if (lacking_) retry_.start(kDiskAgain, [this] { mend(); });
   for (const auto& [stream, name] : publishers_) ask_newest(stream);

@@ -5,6 +5,7 @@
 #include "services/mirror/hooks.hpp"
 #include "services/mirror/many_sources.hpp"
 #include "services/mirror/seal_keeper.hpp"
+#include "services/mirror/shown_progress.hpp"
 #include "services/mirror/source_talk.hpp"
 #include "services/mirror/tree_holder.hpp"
 #include "services/mirror/tree_diffs.hpp"
@@ -172,9 +173,7 @@ class MirrorRole final : public TreeRole {
   std::vector<peer::ControlReply> syncing_;  // who asked for the sync under way
 
   std::atomic<bool> cancel_{false};
-  std::atomic<int> phase_{0};
-  std::atomic<std::uint64_t> done_bytes_{0}, total_bytes_{0}, done_files_{0}, total_files_{0};
-  void show_progress(TreeStatus& status) const;
+  ShownProgress progress_;
 
   struct Metrics {
     Metrics(base::Registry& registry, const std::string& tree);

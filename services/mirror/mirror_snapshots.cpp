@@ -80,13 +80,16 @@ void MirrorRole::sweep_later(bool soon) {
   sweep_.start(soon ? kSweepOn : kSweepEvery, [this] { sweep(); });
 }
 
-// Between syncs: freeing is slow, and the index is the engine's.
+// Versions also grow old where no new one comes. Between syncs: freeing is slow, and the index is
+// the engine's.
 void MirrorRole::sweep() {
   if (stopping_) return;
   if (busy_) return sweep_later(false);
   worker_.submit(
       [this, now = context_.loop.now().wall] {
-        return engine_->tree.sweep({settings_.retain, settings_.gc_grace}, now, kSweepNames);
+        engine_->tree.retain(now);
+        return settings_.snapshot &&
+               engine_->tree.sweep({settings_.retain, settings_.gc_grace}, now, kSweepNames);
       },
       [this](base::Outcome<bool> more) {
         if (!more) log_.error("versions cannot be removed: {}", what_failed(more.error()));

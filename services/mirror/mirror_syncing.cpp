@@ -49,13 +49,7 @@ void MirrorRole::consider() {
 tree::WorkControl MirrorRole::control() {
   tree::WorkControl control;
   control.cancel = &cancel_;
-  control.progress = [this](const tree::Progress& now) {
-    phase_ = static_cast<int>(now.phase);
-    done_bytes_ = now.bytes;
-    total_bytes_ = now.bytes_total;
-    done_files_ = now.files;
-    total_files_ = now.files_total;
-  };
+  control.progress = [this](const tree::Progress& now) { progress_.report(now); };
   return control;
 }
 
@@ -87,12 +81,11 @@ void MirrorRole::start_sync() {
         tree::SyncResult result =
             versions.empty() ? engine_->tree.mend(*source_, control())
                              : engine_->tree.bring_to(versions, *source_, control(), accepted);
-        if (result.state == State::Committed || result.state == State::Incomplete)
-          engine_->index.set_setting(kStreamKey, origin.view());
+        const bool committed =
+            result.state == State::Committed || result.state == State::Incomplete;
+        if (committed) engine_->index.set_setting(kStreamKey, origin.view());
         if (sealer) keep_credential(engine_->index, sealer->first, sealer->second);
-        if (result.state == State::Committed)
-          engine_->index.forget_versions_below(
-              tree::oldest_retained(engine_->index, settings_.retain, now));
+        if (committed) engine_->tree.retain(now);
         return result;
       },
       [this, started](base::Outcome<tree::SyncResult> outcome) {

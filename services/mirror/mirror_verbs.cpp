@@ -2,6 +2,7 @@
 #include "proto/tree_sync.hpp"
 #include "services/mirror/fidelity.hpp"
 #include "services/mirror/mirror_role.hpp"
+#include "services/mirror/verify_answer.hpp"
 
 #include <algorithm>
 
@@ -17,13 +18,13 @@ TreeStatus MirrorRole::status() const {
   if (committed_record_) status.tree_hash = committed_record_->tree_hash;
   status.state = paused_ ? TreeState::Paused : state_;
   if (busy_ && state_ == TreeState::Fetching) {
-    const auto phase = static_cast<tree::Phase>(phase_.load());
+    const tree::Phase phase = progress_.phase();
     if (phase == tree::Phase::Applying || phase == tree::Phase::Checking ||
         phase == tree::Phase::Committing)
       status.state = TreeState::Applying;
   }
   if (busy_ && (state_ == TreeState::Fetching || state_ == TreeState::Verifying))
-    show_progress(status);
+    progress_.show(status);
   if (status.state == TreeState::Current && origin_)
     for (const peer::StreamInfo& info : context_.subscriber->streams())
       if (info.id == *origin_ && info.head_age > settings_.stale_after &&
@@ -45,17 +46,6 @@ TreeStatus MirrorRole::status() const {
   }
   status.hook_error = hooks_.problem();
   return status;
-}
-
-void MirrorRole::show_progress(TreeStatus& status) const {
-  status.phase = to_string(static_cast<tree::Phase>(phase_.load()));
-  status.bytes_done = done_bytes_;
-  status.bytes_total = total_bytes_;
-  status.files_done = done_files_;
-  status.files_total = total_files_;
-  if (status.bytes_total > 0)
-    status.progress =
-        static_cast<double>(status.bytes_done) / static_cast<double>(status.bytes_total);
 }
 
 void MirrorRole::versions(peer::ControlReply reply) {
@@ -141,22 +131,15 @@ void MirrorRole::verify(bool repair, peer::ControlReply reply) {
       [this, repair] {
         using State = tree::SyncResult::State;
         const auto found = engine_->tree.verify(control());
-        proto::Array paths;
-        for (const auto& difference : found.differences)
-          paths.push_back(proto::Map{{"path", proto::path_value(difference.path)},
-                                     {"what", difference.what}});
-        bool repaired = false;
-        if (repair && !found.equal()) {
+        bool repaired = repair && !found.equal();
+        if (repaired && found.kept.count > 0)
+          repaired = engine_->tree.mend_kept(found.kept, *source_);
+        if (repair && found.count > 0) {
           const auto result = engine_->tree.repair(*source_, control());
-          repaired = result.state == State::Committed || result.state == State::Unchanged;
+          repaired = repaired && (result.state == State::Committed ||
+                                  result.state == State::Unchanged);
         }
-        return proto::Value(proto::Map{{"equal", found.equal()},
-                                       {"differences", found.count},
-                                       {"files", found.files},
-                                       {"bytes", found.bytes},
-                                       {"fidelity", describe(found.fidelity)},
-                                       {"repaired", repaired},
-                                       {"paths", std::move(paths)}});
+        return verify_answer(found, repaired);
       },
       [this, before, reply = std::move(reply)](base::Outcome<proto::Value> found) mutable {
         busy_ = false;
@@ -174,9 +157,11 @@ void MirrorRole::say_verified(const proto::Value& found) {
   const proto::Value *equal = found.find("equal"), *repaired = found.find("repaired");
   if (!committed_record_ || equal->as_bool().value_or(true) || repaired->as_bool().value_or(true))
     return;
-  const std::string error = fmt::format("verify found {} differences",
-                                        found.find("differences")->as_u64().value_or(0));
+  const std::uint64_t differences = found.find("differences")->as_u64().value_or(0);
+  const std::uint64_t rotten = found.find("rotten")->as_u64().value_or(0);
+  const std::string error = fmt::format("verify found {} differences", differences);
   log_.error("version {}: {}", committed_number_, error);
+  if (differences == rotten) return;  // nobody else reads what lies beside the tree
   context_.publisher.publish(
       context_.sync_topic(settings_.name, "fail"),
       proto::encode_sync(proto::SyncFail{committed_record_->tree, committed_number_,

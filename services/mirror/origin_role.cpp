@@ -56,8 +56,10 @@ OriginRole::OriginRole(const TreeContext& context, const TreeSettings& settings,
       importer_(context_, settings_, log_,
                 [this] { return open_ && !busy_ && !stopping_ && !paused_ && !behind_; },
                 [this] { imported(); }),
+      reader_(context.loop, context.index_file(settings.name)),
       worker_(context.loop, 1),
-      syncer_(context.loop, 1) {
+      syncer_(context.loop, 1),
+      verifier_(context.loop, 1) {
   open();
 }
 
@@ -77,11 +79,19 @@ void OriginRole::stop() {
 void OriginRole::open() {
   busy_ = true;
   state_ = TreeState::Scanning;
+  if (tree_) return first_look();
+  worker_.submit(
+      [this] { tree_ = std::make_unique<tree::OriginTree>(engine_settings(settings_, context_)); },
+      [this](base::Outcome<void> done) {
+        if (!done) return not_opened(done.error());
+        has_index_ = true;
+        first_look();
+      });
+}
+
+void OriginRole::first_look() {
   worker_.submit(
       [this] {
-        if (!tree_)
-          tree_ =
-              std::make_unique<tree::OriginTree>(engine_settings(settings_, context_));
         Opened found;
         // Watched first, looked at then: what changes in between is told of.
         found.root = tree::RootPlace::of(settings_.path);
@@ -96,11 +106,16 @@ void OriginRole::open() {
         return found;
       },
       [this](base::Outcome<Opened> found) {
+        if (!found) return not_opened(found.error());
         busy_ = false;
-        if (found) return opened(std::move(*found));
-        failed("opening", found.error());
-        if (!stopping_) retry_.start(kReopen, [this] { open(); });
+        opened(std::move(*found));
       });
+}
+
+void OriginRole::not_opened(const std::exception_ptr& error) {
+  busy_ = false;
+  failed("opening", error);
+  if (!stopping_) retry_.start(kReopen, [this] { open(); });
 }
 
 void OriginRole::opened(Opened found) {
@@ -165,6 +180,10 @@ TreeStatus OriginRole::status() const {
   status.version = status.head_version = version_;
   status.tree_hash = tree_hash_;
   status.state = paused_ ? TreeState::Paused : state_;
+  if (verifying_) {
+    if (status.state == TreeState::Current) status.state = TreeState::Verifying;
+    progress_.show(status);
+  }
   status.source = settings_.path;
   status.bytes_sent = sent_();
   status.last_sync_seconds = last_seconds_;
@@ -184,48 +203,43 @@ void OriginRole::publish(peer::ControlReply reply) {
 }
 
 void OriginRole::sealed(std::uint64_t number, peer::ServeReply reply) {
-  if (!open_) return reply.refuse(proto::Reject::Busy, 1000);
-  worker_.submit([this, number] { return find_sealed(tree_->index(), number); },
+  if (!has_index_) return reply.refuse(proto::Reject::Busy, 1000);
+  reader_.submit([number](const tree::Index& index) { return find_sealed(index, number); },
                  [reply = std::move(reply)](base::Outcome<SealedVersion> found) mutable {
                    answer_sealed(found, std::move(reply));
                  });
 }
 
 void OriginRole::changes(std::uint64_t number, std::uint64_t skip, peer::ServeReply reply) {
-  if (!open_) return reply.refuse(proto::Reject::Busy, 1000);
-  worker_.submit(
-      [this, number, skip] { return tree_->changes(number, skip, kChangesPage); },
+  if (!has_index_) return reply.refuse(proto::Reject::Busy, 1000);
+  reader_.submit(
+      [number, skip](const tree::Index& index) {
+        return tree::version_changes(index, number, skip, kChangesPage);
+      },
       [reply = std::move(reply)](base::Outcome<std::optional<tree::ChangePage>> page) mutable {
         answer_changes(page, std::move(reply));
       });
 }
 
 void OriginRole::versions(peer::ControlReply reply) {
-  if (!open_) return reply.fail("the tree is still being opened");
-  worker_.submit([this] { return proto::Value(version_list(tree_->index())); },
+  if (!has_index_) return reply.fail("the tree is still being opened");
+  reader_.submit([](const tree::Index& index) { return proto::Value(version_list(index)); },
                  [reply = std::move(reply)](base::Outcome<proto::Value> list) mutable {
-                   if (list)
-                     reply(std::move(*list));
-                   else
-                     reply.fail(what_failed(list.error()));
+                   mirror::answer(reply, std::move(list));
                  });
 }
 
 void OriginRole::diff(std::uint64_t from, std::uint64_t to, PageStart after,
                       peer::ControlReply reply) {
-  if (!open_) return reply.fail("the tree is still being opened");
-  worker_.submit(
-      [this, from, to, after = std::move(after)] {
-        if (!diffs_) diffs_ = std::make_unique<TreeDiffs>(tree_->index());
+  if (!has_index_) return reply.fail("the tree is still being opened");
+  reader_.submit(
+      [this, from, to, after = std::move(after)](const tree::Index& index) {
+        if (!diffs_) diffs_ = std::make_unique<TreeDiffs>(index);
         return diffs_->page(from, to, after);
       },
       [reply = std::move(reply)](base::Outcome<proto::Value> page) mutable {
         mirror::answer(reply, std::move(page));
       });
-}
-
-void OriginRole::verify(bool, peer::ControlReply reply) {
-  reply.fail("an origin's tree is what it publishes; verify a mirror of it");
 }
 
 void OriginRole::import(peer::ControlReply reply) {

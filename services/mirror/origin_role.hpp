@@ -5,9 +5,12 @@
 #include "bus/base/pool.hpp"
 #include "services/mirror/hooks.hpp"
 #include "services/mirror/importer.hpp"
+#include "services/mirror/index_reader.hpp"
+#include "services/mirror/shown_progress.hpp"
 #include "services/mirror/tree_diffs.hpp"
 #include "services/mirror/tree_holder.hpp"
 #include "services/mirror/tree_role.hpp"
+#include "services/tree/mirror_tree.hpp"
 #include "services/tree/origin_tree.hpp"
 #include "services/tree/settle.hpp"
 #include "services/tree/watch.hpp"
@@ -85,6 +88,8 @@ class OriginRole final : public TreeRole {
   static constexpr base::Duration kRootCheck = std::chrono::seconds(5);
 
   void open();
+  void first_look();
+  void not_opened(const std::exception_ptr& error);
   void opened(Opened found);
   tree::Watching start_watching() const;  // on the worker
   void watch(tree::Watching found);
@@ -111,6 +116,9 @@ class OriginRole final : public TreeRole {
   void after_looking_elsewhere();
   void go_on_from(const proto::VersionRecord& record, peer::ControlReply reply);
   void imported();
+  // Verify (origin_verify.cpp)
+  void mend(tree::VerifyResult found, peer::ControlReply reply);
+  void verified(base::Outcome<tree::VerifyResult> found, bool repaired, peer::ControlReply reply);
   void reconcile();
   void tidy();
   void sync_tree();
@@ -120,18 +128,21 @@ class OriginRole final : public TreeRole {
   std::function<std::uint64_t()> sent_;
   std::shared_ptr<TreeHolder> holder_;
   std::unique_ptr<tree::OriginTree> tree_;  // the worker's
-  std::unique_ptr<TreeDiffs> diffs_;        // the same
+  std::unique_ptr<TreeDiffs> diffs_;        // the reader's
   std::unique_ptr<tree::Watch> watch_;
   std::unique_ptr<base::FdWatch> watch_ready_;
   tree::RootPlace root_;  // as it was when it was last looked for
   tree::Settle settle_;
   tree::Dirty dirty_;
 
+  bool has_index_ = false;  // from here on versions can be told of, also while it is looked at
   bool open_ = false, busy_ = false, paused_ = false, stopping_ = false;
   bool reconcile_due_ = false;
   bool look_again_ = false;  // the last look failed
   bool half_rolled_back_ = false;
   bool looked_elsewhere_ = false;
+  bool verifying_ = false;
+  ShownProgress progress_;  // of that
   bool behind_ = false;  // others know later versions
   std::uint64_t closed_number_ = 0;  // the newest in the index at the start
   std::deque<Rolling> rolling_;
@@ -160,8 +171,10 @@ class OriginRole final : public TreeRole {
   std::optional<proto::VersionRecord> hooked_;  // the version hooks have been told of
   Hooks hooks_;
   Importer importer_;
+  IndexReader reader_;
   base::WorkerPool worker_;
   base::WorkerPool syncer_;  // waits for disks
+  base::WorkerPool verifier_;
 };
 
 }  // namespace mirrorbus::mirror

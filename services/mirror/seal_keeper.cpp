@@ -18,7 +18,7 @@ SealKeeper::SealKeeper(const TreeContext& context, const TreeSettings& settings,
       worker_(worker),
       index_(std::move(index)),
       again_(context.loop),
-      reader_(context.loop, 1) {}
+      reader_(context.loop, context.index_file(settings.name)) {}
 
 std::optional<SealKeeper::Sealer> SealKeeper::sealer_for(proto::ByteView frame) const {
   const auto id = sealer_of(frame);
@@ -80,7 +80,7 @@ bool SealKeeper::take(const proto::Answer& answer) {
 
 void SealKeeper::sealed(std::uint64_t number, peer::ServeReply reply) {
   if (!open_) return reply.refuse(proto::Reject::Busy, 1000);
-  reader_.submit([this, number] { return find_sealed(reading(), number); },
+  reader_.submit([number](const tree::Index& index) { return find_sealed(index, number); },
                  [reply = std::move(reply)](base::Outcome<SealedVersion> found) mutable {
                    answer_sealed(found, std::move(reply));
                  });
@@ -89,19 +89,12 @@ void SealKeeper::sealed(std::uint64_t number, peer::ServeReply reply) {
 void SealKeeper::changes(std::uint64_t number, std::uint64_t skip, peer::ServeReply reply) {
   if (!open_) return reply.refuse(proto::Reject::Busy, 1000);
   reader_.submit(
-      [this, number, skip] {
-        return tree::version_changes(reading(), number, skip, kChangesPage);
+      [number, skip](const tree::Index& index) {
+        return tree::version_changes(index, number, skip, kChangesPage);
       },
       [reply = std::move(reply)](base::Outcome<std::optional<tree::ChangePage>> page) mutable {
         answer_changes(page, std::move(reply));
       });
-}
-
-const tree::Index& SealKeeper::reading() {
-  if (!read_)
-    read_ = std::make_unique<tree::Index>(context_.index_file(settings_.name),
-                                          tree::Index::Options{.read_only = true});
-  return *read_;
 }
 
 }  // namespace mirrorbus::mirror

@@ -1,15 +1,14 @@
 // A mirror's versions as their origin sealed them, kept beside its index to be handed on to whoever
 // asks here what the origin has said: another mirror, or the origin itself once its state is lost.
 //
-// Loop thread. Writes on the role's worker; reads on one of its own, so that what others ask waits
-// for no sync.
+// Loop thread. Writes on the role's worker; reads beside it.
 #pragma once
 
 #include "bus/base/pool.hpp"
+#include "services/mirror/index_reader.hpp"
 #include "services/mirror/tree_role.hpp"
 #include "services/tree/index.hpp"
 
-#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -43,7 +42,6 @@ class SealKeeper {
  private:
   void ask(std::uint32_t attempt);
   bool take(const proto::Answer& answer);
-  const tree::Index& reading();  // on the reader
 
   const TreeContext& context_;
   const TreeSettings& settings_;
@@ -55,8 +53,7 @@ class SealKeeper {
   std::optional<proto::VersionRecord> wanted_;
   proto::Hash wanted_of_;
   base::Timer again_;
-  std::unique_ptr<tree::Index> read_;  // the reader's, beside the worker's
-  base::WorkerPool reader_;
+  IndexReader reader_;
 };
 
 }  // namespace mirrorbus::mirror

@@ -1,7 +1,9 @@
 #include "services/tree/file_reader.hpp"
 
 #include "proto/sha256.hpp"
+#include "services/tree/spool.hpp"
 
+#include <algorithm>
 #include <memory>
 
 #include <fcntl.h>
@@ -55,6 +57,14 @@ std::optional<ReadFile> read_file(int dir, const proto::Bytes& name,
     return {};
   }
   return ReadFile{hash.finish(), after};
+}
+
+proto::Hash hash_of_file(int fd, std::uint64_t size, const std::string& what) {
+  proto::Sha256 hash;
+  constexpr std::uint64_t kChunk = 1024 * 1024;
+  for (std::uint64_t at = 0; at < size; at += kChunk)
+    hash.update(read_exactly_at(fd, std::min(kChunk, size - at), at, what));
+  return hash.finish();
 }
 
 }  // namespace mirrorbus::tree

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <string>
 
 #include <sys/stat.h>
 
@@ -29,5 +30,8 @@ struct ReadFile {
 };
 std::optional<ReadFile> read_file(int dir, const proto::Bytes& name,
                                   const std::function<void(proto::ByteView)>& each = {});
+
+// Of exactly `size` bytes, or an exception naming `what`.
+proto::Hash hash_of_file(int fd, std::uint64_t size, const std::string& what);
 
 }  // namespace mirrorbus::tree

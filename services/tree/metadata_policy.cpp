@@ -62,6 +62,7 @@ Fidelity& Fidelity::operator-=(const Fidelity& other) {
 
 MetadataPolicy::MetadataPolicy(Settings settings, const proto::OwnersTable& owners, XattrSets* sets)
     : settings_(std::move(settings)), sets_(sets) {
+  if (!sets_) settings_.xattrs = XattrMode::None;
   if (settings_.owner != OwnerMode::Name) return;
   std::vector<char> room(4096);
   for (const auto& [id, name] : owners.users) {
@@ -128,10 +129,10 @@ bool MetadataPolicy::matches(const struct stat& st, const Entry& entry) const {
          (S_ISLNK(st.st_mode) || (st.st_mode & 07777) == mode(entry));
 }
 
-bool MetadataPolicy::same_metadata(const Entry& a, const Entry& b) const {
+bool MetadataPolicy::Settings::same_metadata(const Entry& a, const Entry& b) const {
   return a.mode == b.mode && a.mtime_s == b.mtime_s && a.mtime_ns == b.mtime_ns &&
-         (!xattrs() || a.xattrs == b.xattrs) &&
-         (settings_.owner == OwnerMode::None || (a.uid == b.uid && a.gid == b.gid));
+         (xattrs == XattrMode::None || a.xattrs == b.xattrs) &&
+         (owner == OwnerMode::None || (a.uid == b.uid && a.gid == b.gid));
 }
 
 bool MetadataPolicy::bring(const EntryOps& ops, int dir, const Bytes& name, const struct stat& now,

@@ -53,6 +53,9 @@ class MetadataPolicy {
     bool nosuid = false;      // files without setuid and setgid bits
     XattrMode xattrs = default_xattr_mode();
 
+    // Whether what this policy reproduces is equal in both.
+    bool same_metadata(const proto::Entry& a, const proto::Entry& b) const;
+
     static OwnerMode default_owner();  // Numeric as root, else None
     static bool default_devices();     // as root
   };
@@ -78,8 +81,9 @@ class MetadataPolicy {
                           std::initializer_list<const proto::Entry*> candidates) const;
   // Owner, mode and mtime are as they should be. Types are compared by same_type().
   bool matches(const struct stat& st, const proto::Entry& entry) const;
-  // Whether what this policy reproduces is equal in both.
-  bool same_metadata(const proto::Entry& a, const proto::Entry& b) const;
+  bool same_metadata(const proto::Entry& a, const proto::Entry& b) const {
+    return settings_.same_metadata(a, b);
+  }
   // Sets what differs between `now`, the entry's present state, and `entry`: owner, then plain
   // attributes (a change of owner removes capabilities), mode (it clears bits), ACLs (chmod changes
   // their mask), mtime. An empty name is `dir` itself. False if attributes could not be set that
@@ -89,7 +93,7 @@ class MetadataPolicy {
              const proto::Entry& entry, Xattrs attributes = Xattrs::Unknown) const;
 
   // ---- extended attributes
-  bool xattrs() const { return sets_ && settings_.xattrs != XattrMode::None; }
+  bool xattrs() const { return settings_.xattrs != XattrMode::None; }
   // Looks up what `entry` names, for the calls below and bring().
   void need(const proto::Entry& entry) const;
   // What (dir, name) should have of them.

@@ -2,9 +2,11 @@
 
 #include "bus/base/fd.hpp"
 #include "services/tree/mirror_state.hpp"
+#include "services/tree/pack_shelf.hpp"
 #include "services/tree/sync_run.hpp"
 #include "services/tree/verify_run.hpp"
 
+#include <algorithm>
 #include <stdexcept>
 
 #include <fcntl.h>
@@ -29,6 +31,17 @@ SyncResult MirrorTree::bring_to(const std::vector<TargetVersion>& versions, Cont
                                 const WorkControl& control,
                                 const std::optional<Refusal>& accepted) {
   return SyncRun(settings_, index_, versions, source, control).bring_to(accepted, false);
+}
+
+void MirrorTree::retain(base::WallTime now) {
+  index_.forget_versions_below(oldest_retained(index_, settings_.retain, now));
+  shelf().tidy(index_, settings_.keep_packs_bytes);
+}
+
+PackShelf MirrorTree::shelf() const {
+  const base::Fd work(::open(settings_.work.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!work) base::throw_errno("open work folder " + settings_.work);
+  return PackShelf(work.get());
 }
 
 void MirrorTree::settle() {
@@ -81,6 +94,29 @@ std::vector<TargetVersion> MirrorTree::committed_again() const {
 
 SyncResult MirrorTree::repair(ContentSource& source, const WorkControl& control) {
   return SyncRun(settings_, index_, committed_again(), source, control).bring_to({}, true);
+}
+
+bool MirrorTree::mend_kept(const KeptReport& found, ContentSource& source) {
+  PackShelf shelf = this->shelf();
+  std::uint64_t mended = 0;
+  for (const Rot& rot : found.rotten) {
+    if (rot.kind != Rot::Kind::Pack) continue;
+    shelf.remove(rot.hash);
+    ++mended;
+  }
+  for (const std::uint64_t number : index_.version_numbers()) {
+    const auto version = index_.version(number);
+    const auto is_it = [&](const Rot& rot) {
+      return version->pack && rot.hash == version->pack->sha256;
+    };
+    if (!version || std::ranges::none_of(found.rotten, is_it)) continue;
+    try {
+      shelf.fetch(*version->pack, source);
+    } catch (const SourceError&) {
+      // Others have it, or nobody: it is one way among several.
+    }
+  }
+  return mended == found.count;
 }
 
 SyncResult MirrorTree::mend(ContentSource& source, const WorkControl& control) {

@@ -13,10 +13,12 @@
 #include "services/tree/content_source.hpp"
 #include "services/tree/deletions.hpp"
 #include "services/tree/index.hpp"
+#include "services/tree/kept_check.hpp"
 #include "services/tree/live_tree.hpp"
 #include "services/tree/metadata_policy.hpp"
 #include "services/tree/pack_shelf.hpp"
 #include "services/tree/progress.hpp"
+#include "services/tree/retention.hpp"
 #include "services/tree/snapshots.hpp"
 #include "services/tree/stager.hpp"
 
@@ -40,7 +42,10 @@ struct MirrorSettings {
   DeleteLimit max_delete;
   std::uint64_t min_free_bytes = 0;
   bool adopt = false;  // take over a directory that is not empty and not known
-  Shelf shelf;         // what is kept of packs and versions for others
+  // What is kept for others: versions, and of their packs the newest, up to so many bytes (0: none
+  // at all).
+  Retention retain;
+  std::uint64_t keep_packs_bytes = 0;
   // Paths that are no part of the tree: not looked at, and so left alone.
   std::function<bool(proto::ByteView path)> ignored;
   // `path` is a symbolic link to one of several versions, which lie in the work folder: Snapshots.
@@ -117,7 +122,8 @@ struct VerifyResult {
   std::uint64_t count = 0;
   std::uint64_t files = 0, bytes = 0;  // read
   Fidelity fidelity;
-  bool equal() const { return count == 0; }
+  KeptReport kept;  // what lies beside the tree
+  bool equal() const { return count == 0 && kept.count == 0; }
 };
 
 class MirrorTree {
@@ -138,6 +144,10 @@ class MirrorTree {
   SyncResult bring_to(const std::vector<TargetVersion>& versions, ContentSource& source,
                       const WorkControl& control, const std::optional<Refusal>& accepted = {});
 
+  // Forgets versions that have had their time, and packs nobody is going to ask for: after a sync,
+  // and now and then.
+  void retain(base::WallTime now);
+
   // Once, before anything else: the link and the versions as they should be after a crash.
   // std::runtime_error that says what to do if they are not this mirror's.
   void settle();
@@ -149,10 +159,13 @@ class MirrorTree {
   void unpin();
   bool sweep(const Snapshots::Keep& keep, base::WallTime now, std::size_t limit);
 
-  // Reads the whole tree and compares it with the committed version. Not to be cancelled.
+  // Reads index and packs, and the whole tree, which it compares with the committed version; not if
+  // the index has rotted. Not to be cancelled.
   VerifyResult verify(const WorkControl& control = {});
-  // The same, and mends what it finds.
+  // Reads the whole tree again and mends what differs.
   SyncResult repair(ContentSource& source, const WorkControl& control);
+  // Packs that have rotted are removed, and fetched if that can be done. False if there is more.
+  bool mend_kept(const KeptReport& found, ContentSource& source);
   // Brings in what the committed version lacks, and reads nothing else.
   SyncResult mend(ContentSource& source, const WorkControl& control);
 
@@ -163,6 +176,7 @@ class MirrorTree {
   std::vector<TargetVersion> committed_again() const;
   TreeLink shown_by() const;
   Snapshots held() const;
+  PackShelf shelf() const;
 
   MirrorSettings settings_;
   Index& index_;

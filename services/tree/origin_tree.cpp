@@ -301,6 +301,28 @@ void OriginTree::retain(base::WallTime now) {
   }
 }
 
+bool OriginTree::mend(const KeptReport& found) {
+  std::uint64_t mended = 0;
+  std::optional<RootDir> root;
+  for (const Rot& rot : found.rotten) {
+    if (rot.kind != Rot::Kind::Pack && rot.kind != Rot::Kind::Content) continue;
+    if (rot.kind == Rot::Kind::Pack)
+      std::filesystem::remove(pack_path(rot.hash));
+    else
+      store_.drop(rot.hash);
+    ++mended;
+    if (!rot.in_tree) continue;
+    try {
+      if (!root) root.emplace(settings_.path);
+      const auto dir = root->open(proto::parent_path(rot.path));
+      store_.hold(dir.get(), Bytes(proto::last_name(rot.path)), 0);
+    } catch (const std::system_error&) {
+      // It is on its way to be something else.
+    }
+  }
+  return mended == found.count;
+}
+
 std::optional<OriginTree::Unsynced> OriginTree::unsynced() {
   if (!hashed_) return std::nullopt;
   Unsynced found;

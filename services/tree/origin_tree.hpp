@@ -14,6 +14,7 @@
 #include "services/tree/content_store.hpp"
 #include "services/tree/disk_time.hpp"
 #include "services/tree/index.hpp"
+#include "services/tree/kept_check.hpp"
 #include "services/tree/pack_writer.hpp"
 #include "services/tree/retention.hpp"
 #include "services/tree/scan.hpp"
@@ -109,6 +110,9 @@ class OriginTree {
 
   // Forgets versions beyond what is to be retained, and their packs.
   void retain(base::WallTime now);
+  // What a check beside the engine found: packs and contents that have rotted are removed, contents
+  // that the tree has are held again. False if there is more: that is not ours to mend.
+  bool mend(const KeptReport& found);
   // Drops contents that no retained version and no open one has had for gc_grace. Goes through index
   // and store: for a quiet hour. Returns how many.
   std::uint64_t collect_garbage(base::WallTime now, const WorkControl& control = {});

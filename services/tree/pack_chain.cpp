@@ -10,13 +10,8 @@
 #include <exception>
 #include <thread>
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 namespace mirrorbus::tree {
 
-using base::throw_errno;
 using proto::Bytes;
 using proto::ByteView;
 using proto::Hash;
@@ -25,101 +20,18 @@ namespace {
 
 constexpr unsigned kThreads = 2;
 
-// A pack on its way into a file.
-class PackSink : public ContentSink {
- public:
-  PackSink(int fd, std::uint64_t offset, std::uint64_t size) : fd_(fd), at_(offset), size_(size) {}
-  void begin(const Hash&) override {}
-  void write(ByteView bytes) override {
-    if (bytes.size() > size_ - at_) {
-      at_ = size_ + 1;  // more than signed
-      return;
-    }
-    write_all_at(fd_, bytes, at_, "a delta pack");
-    at_ += bytes.size();
-  }
-  void end() override {}
-  void gone(const Hash&, const std::string&) override {}
-
- private:
-  int fd_;
-  std::uint64_t at_, size_;
-};
-
-Hash hash_of_file(int fd, std::uint64_t size) {
-  proto::Sha256 hash;
-  constexpr std::uint64_t kChunk = 1024 * 1024;
-  for (std::uint64_t at = 0; at < size; at += kChunk)
-    hash.update(read_exactly_at(fd, std::min(kChunk, size - at), at, "a delta pack"));
-  return hash.finish();
-}
-
-std::uint64_t size_of(int fd) {
-  struct stat st;
-  if (::fstat(fd, &st) != 0) throw_errno("stat a delta pack");
-  return static_cast<std::uint64_t>(st.st_size);
-}
-
 }  // namespace
 
 PackChain::PackChain(int work, TargetTree& target, const Index& index, const WorkControl& control)
-    : target_(target), index_(index), control_(control) {
-  if (::mkdirat(work, "packs", 0700) != 0 && errno != EEXIST) throw_errno("make the pack folder");
-  packs_ = base::Fd(::openat(work, "packs", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  if (!packs_) throw_errno("open the pack folder");
-}
+    : target_(target), index_(index), control_(control), shelf_(work) {}
 PackChain::~PackChain() = default;
-
-// One that came whole before. Hashed again: its name may be on disk and its bytes not.
-base::Fd PackChain::kept(const proto::PackRef& pack) {
-  const Bytes name = to_hex(pack.sha256);
-  base::Fd file(::openat(packs_.get(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
-  if (!file) return {};
-  if (size_of(file.get()) == pack.size && hash_of_file(file.get(), pack.size) == pack.sha256)
-    return file;
-  ::unlinkat(packs_.get(), name.c_str(), 0);
-  return {};
-}
-
-base::Fd PackChain::fetch(const proto::PackRef& pack, ContentSource& source) {
-  if (base::Fd file = kept(pack)) return file;
-  const Bytes name = to_hex(pack.sha256), coming = name + ".part";
-  base::Fd file(
-      ::openat(packs_.get(), coming.c_str(), O_CREAT | O_RDWR | O_NOFOLLOW | O_CLOEXEC, 0600));
-  if (!file) throw_errno("open " + coming + " in the pack folder");
-  std::uint64_t have = size_of(file.get());
-  bool all_new = have == 0;  // nothing of an interrupted transfer, which may be damaged, is in it
-  // Once more than there are places.
-  for (std::size_t round = 0; round <= source.places(); ++round) {
-    if (have < pack.size) {
-      PackSink sink(file.get(), have, pack.size);
-      source.fetch_pack({pack.sha256, pack.size}, have, sink);
-      const std::uint64_t now = size_of(file.get());
-      if (now == have) return {};  // not to be had
-      have = now;
-    }
-    if (have == pack.size && hash_of_file(file.get(), pack.size) == pack.sha256) {
-      EntryOps().replace(packs_.get(), coming, packs_.get(), name);
-      return file;
-    }
-    if (have >= pack.size) {
-      if (all_new)
-        source.bad(pack.sha256, proto::Reject::BadHash, "is not the pack that was signed");
-      if (::ftruncate(file.get(), 0) != 0) throw_errno("empty a pack");
-      have = 0;
-      all_new = true;
-    }
-  }
-  if (have > 0) source.bad(pack.sha256, proto::Reject::Truncated, "is only the beginning of a pack");
-  return {};
-}
 
 std::optional<PackReader> PackChain::read(const TargetVersion& version, ContentSource& source) {
   const proto::TreeUpdate& update = version.update;
   if (!update.pack) return {};
   PackBytes bytes(update.inline_pack);  // signed with the event: there is nothing to compare it with
   if (update.inline_pack.empty()) {
-    base::Fd file = fetch(*update.pack, source);
+    base::Fd file = shelf_.fetch(*update.pack, source);
     if (!file) return {};
     bytes = PackBytes(std::move(file), update.pack->size);
   }
@@ -295,7 +207,7 @@ std::optional<proto::Reject> PackChain::put_together(const PackReader& reader, s
   if (!base) return {};
   StagedFile file(staging, {target.hash, target.size});
   const auto base_is_sound = [&] {
-    return hash_of_file(base->fd.get(), base->size) == item.base->hash;
+    return hash_of_file(base->fd.get(), base->size, item.base->path) == item.base->hash;
   };
   const auto& pieces = reader.pieces(large);
   for (std::size_t i = 0; i < pieces.size(); ++i) {
@@ -386,6 +298,7 @@ void PackChain::run(std::size_t pack, const Job& job, Stager& stager, Staging& s
 void PackChain::clear() {
   readers_.clear();
   made_.clear();
+  shelf_.drop_unfinished();
 }
 
 }  // namespace mirrorbus::tree

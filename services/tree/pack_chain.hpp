@@ -5,6 +5,7 @@
 
 #include "services/tree/content_source.hpp"
 #include "services/tree/pack_reader.hpp"
+#include "services/tree/pack_shelf.hpp"
 #include "services/tree/stager.hpp"
 #include "services/tree/target_tree.hpp"
 
@@ -17,7 +18,7 @@ struct TargetVersion;
 
 class PackChain {
  public:
-  // Packs go into the folder `packs` of the work folder, where tidy_shelf() says what stays.
+  // Packs go on the shelf of the work folder, where MirrorTree::retain() says what stays.
   PackChain(int work, TargetTree& target, const Index& index, const WorkControl& control);
   ~PackChain();
 
@@ -34,8 +35,8 @@ class PackChain {
   // bases.
   void contents(Stager& stager, Staging& staging, const RootDir& root, ContentSource& source);
 
+  // The target is reached: what else was on its way is not needed any more.
   void clear();
-  int folder() const { return packs_.get(); }
 
  private:
   // What a pack of the chain has to make.
@@ -44,8 +45,6 @@ class PackChain {
     std::unordered_set<proto::Hash> wanted;
   };
   std::optional<PackReader> read(const TargetVersion& version, ContentSource& source);
-  base::Fd kept(const proto::PackRef& pack);
-  base::Fd fetch(const proto::PackRef& pack, ContentSource& source);
   std::vector<Job> jobs(const Stager& stager) const;
   bool base_is_live(const FileRef& base) const;
   void run(std::size_t pack, const Job& job, Stager& stager, Staging& staging, const RootDir& root,
@@ -66,7 +65,7 @@ class PackChain {
   TargetTree& target_;
   const Index& index_;
   const WorkControl& control_;
-  base::Fd packs_;
+  PackShelf shelf_;
   std::vector<PackReader> readers_;
   std::vector<proto::Hash> hashes_;                             // of the packs
   using Made = std::unordered_map<proto::Hash, std::uint32_t>;  // in staging, by c name

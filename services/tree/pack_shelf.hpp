@@ -1,20 +1,32 @@
-// The packs that a mirror has brought in and keeps to hand them out: files in its work folder, each
+// The packs that a mirror brings in and keeps to hand them out: files in its work folder, each
 // named by its hash once that is proven. What is still coming has another name (`.part` behind it).
 #pragma once
 
+#include "bus/base/fd.hpp"
+#include "proto/pack.hpp"
+#include "services/tree/content_source.hpp"
 #include "services/tree/index.hpp"
-
-#include <string>
 
 namespace mirrorbus::tree {
 
-struct Shelf {
-  std::uint64_t max_bytes = 0;  // of packs; 0: none are kept
-  std::uint64_t versions = 100;  // that the index retains, whether their packs are kept or not
-};
+class PackShelf {
+ public:
+  // The folder `packs` of the work folder `work`; made if need be.
+  explicit PackShelf(int work);
 
-// Forgets versions beyond what is to be retained; keeps the packs of the newest that are, as far as
-// they fit; removes every other file of the folder `packs`. Not while one of them is coming.
-void tidy_shelf(int packs, Index& index, const Shelf& shelf);
+  // One that is here whole, or comes from `source` now. Nothing if it is not to be had.
+  base::Fd fetch(const proto::PackRef& pack, ContentSource& source);
+  void remove(const proto::Hash& pack);
+  // What was on its way is not needed any more.
+  void drop_unfinished();
+  // Keeps the packs of the newest versions that the index retains, as far as they fit into
+  // `max_bytes` together (0: none are kept), and removes all others.
+  void tidy(const Index& index, std::uint64_t max_bytes);
+
+ private:
+  base::Fd kept(const proto::PackRef& pack);
+
+  base::Fd folder_;
+};
 
 }  // namespace mirrorbus::tree

@@ -13,16 +13,13 @@ namespace {
 
 constexpr std::uint64_t kDirectoryBytes = 4096;
 
-bool shareable(const Entry& a, const Entry& b) {
-  return a.content == b.content && proto::same_metadata(a, b);
-}
-
 }  // namespace
 
 std::uint64_t SnapshotCost::bytes() const { return content_bytes + directories * kDirectoryBytes; }
 
 SnapshotCost snapshot_cost(const TargetNodes& nodes, const std::optional<Hash>& from,
-                           const Hash& to, std::uint64_t directories) {
+                           const Hash& to, std::uint64_t directories,
+                           const MetadataPolicy::Settings& policy) {
   // By content, since most often what is moved is moved as it is.
   std::unordered_map<Hash, std::pair<std::uint64_t, std::int64_t>> files;  // size; how many more
   struct Pair {
@@ -37,8 +34,8 @@ SnapshotCost snapshot_cost(const TargetNodes& nodes, const std::optional<Hash>& 
     if (below.from != below.to) rest.push_back(below);
     const bool was_file = old && old->type == EntryType::File;
     const bool is_file = now && now->type == EntryType::File;
-    if (was_file && is_file && shareable(*old, *now)) return;
     if (was_file && is_file && old->content == now->content) {
+      if (policy.same_metadata(*old, *now)) return;
       files[now->content].first = now->size;
       ++files[now->content].second;
       return;

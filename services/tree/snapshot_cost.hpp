@@ -1,6 +1,8 @@
-// What a further version of a tree takes on disk beside the one before, told from signed nodes.
+// What a further version of a tree takes on disk beside the one before, told from signed nodes and
+// what the mirror makes of them.
 #pragma once
 
+#include "services/tree/metadata_policy.hpp"
 #include "services/tree/plan.hpp"
 
 #include <cstdint>
@@ -15,6 +17,7 @@ struct SnapshotCost {
 
 // `from` and `to` are root node ids; no `from`: there is no version before.
 SnapshotCost snapshot_cost(const TargetNodes& nodes, const std::optional<proto::Hash>& from,
-                           const proto::Hash& to, std::uint64_t directories);
+                           const proto::Hash& to, std::uint64_t directories,
+                           const MetadataPolicy::Settings& policy);
 
 }  // namespace mirrorbus::tree

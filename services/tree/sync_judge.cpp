@@ -38,9 +38,9 @@ std::optional<Refusal> SyncJudge::version(const std::optional<Bytes>& pinned) co
 
 std::optional<Refusal> SyncJudge::deletions(const TargetTree& target) const {
   if (!committed_) return {};
-  const auto deletions =
-      count_deletions(target, committed_->root.entry.content, target.root().entry.content,
-                      settings_.max_delete.of(committed_->record.counts.files));
+  const auto deletions = count_deletions(
+      target, committed_->root.entry.content, target.root().entry.content, settings_.max_delete,
+      committed_->record.counts.files, settings_.metadata.filter);
   if (!deletions.too_many()) return {};
   Refusal r = refusal(Reject::MaxDelete, "");
   r.deletions = deletions.files;
@@ -49,7 +49,7 @@ std::optional<Refusal> SyncJudge::deletions(const TargetTree& target) const {
   r.text = fmt::format(
       "version {} would delete {} of {} files, more than max_delete allows ({}): "
       "look at the paths, then accept it or raise max_delete",
-      r.number, r.deletions, committed_->record.counts.files, r.limit);
+      r.number, r.deletions, deletions.of, r.limit);
   return r;
 }
 

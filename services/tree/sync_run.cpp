@@ -86,7 +86,6 @@ SyncResult::State SyncRun::run(const std::optional<Refusal>& accepted, bool hash
   staging_.clear();
   job_.cache.clear();
   chain_.clear();
-  tidy_shelf(chain_.folder(), job_.index, job_.settings.shelf);
   return result_.missing_count > 0 ? State::Incomplete : State::Committed;
 }
 
@@ -137,7 +136,8 @@ std::optional<Refusal> SyncRun::afford_snapshot() {
   const auto& committed = job_.committed;
   const SnapshotCost cost = snapshot_cost(
       job_.target, committed ? std::optional(committed->root.entry.content) : std::nullopt,
-      job_.target.root().entry.content, to_.update.record.counts.directories);
+      job_.target.root().entry.content, to_.update.record.counts.directories,
+      job_.settings.metadata);
   return judge_.space(cost.bytes(), job_.work.get());
 }
 

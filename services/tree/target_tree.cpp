@@ -4,8 +4,6 @@
 #include "proto/xattr_set.hpp"
 #include "services/tree/index_xattrs.hpp"
 
-#include <unordered_set>
-
 namespace mirrorbus::tree {
 
 using proto::Bytes;
@@ -118,6 +116,9 @@ proto::Decoded<void> TargetTree::set(const proto::TreeRoot& root, const Bytes& l
   owners_ = std::move(*owners_table);
   links_bytes_ = links;
   owners_bytes_ = owners;
+  new_xattr_sets_.clear();
+  noted_.clear();
+  all_noted_ = false;
   return {};
 }
 
@@ -134,6 +135,7 @@ proto::Decoded<void> TargetTree::fetch(ContentSource& source, const Hash& tree_h
   std::unordered_set<Hash> met{root->entry.content};
   std::vector<Hash> level{root->entry.content};
   std::uint64_t entries = 0;
+  note_xattrs(root->entry);
   while (!level.empty()) {
     std::erase_if(level, [this](const Hash& id) {
       // With everything below it.
@@ -150,6 +152,7 @@ proto::Decoded<void> TargetTree::fetch(ContentSource& source, const Hash& tree_h
       Entry entry;
       while (reader.next(entry)) {
         if (++entries > counts.entries) return proto::refuse(proto::Reject::BadCount);
+        note_xattrs(entry);
         if (entry.type == EntryType::Directory && met.insert(entry.content).second)
           below.push_back(entry.content);
       }
@@ -158,21 +161,21 @@ proto::Decoded<void> TargetTree::fetch(ContentSource& source, const Hash& tree_h
     level = std::move(below);
     control.report({Phase::Fetching, 0, 0, entries, counts.entries});
   }
+  all_noted_ = true;
   return {};
 }
 
+void TargetTree::note_xattrs(const Entry& entry) {
+  const auto& id = entry.xattrs;
+  if (id && noted_.insert(*id).second && !index_.xattr_sets().find(*id))
+    new_xattr_sets_.push_back(*id);
+}
+
 // Through the directories the committed tree has not: what the others name is known.
-proto::Decoded<void> TargetTree::fetch_xattr_sets(ContentSource& source,
-                                                  const WorkControl& control) {
-  new_xattr_sets_.clear();
-  std::unordered_set<Hash> met{root_.entry.content}, sets;
-  const auto name = [&](const Entry& entry) {
-    const auto& id = entry.xattrs;
-    if (id && sets.insert(*id).second && !index_.xattr_sets().find(*id))
-      new_xattr_sets_.push_back(*id);
-  };
-  name(root_.entry);
+void TargetTree::look_for_xattrs() {
+  std::unordered_set<Hash> met{root_.entry.content};
   std::vector<Hash> rest{root_.entry.content};
+  note_xattrs(root_.entry);
   while (!rest.empty()) {
     const Hash id = rest.back();
     rest.pop_back();
@@ -181,11 +184,17 @@ proto::Decoded<void> TargetTree::fetch_xattr_sets(ContentSource& source,
     proto::NodeReader reader(node);
     Entry entry;
     while (reader.next(entry)) {
-      name(entry);
+      note_xattrs(entry);
       if (entry.type == EntryType::Directory && met.insert(entry.content).second)
         rest.push_back(entry.content);
     }
   }
+  all_noted_ = true;
+}
+
+proto::Decoded<void> TargetTree::fetch_xattr_sets(ContentSource& source,
+                                                  const WorkControl& control) {
+  if (!all_noted_) look_for_xattrs();  // out of a pack
   std::vector<Hash> wanted;
   for (const Hash& id : new_xattr_sets_)
     if (!cache_.has(id)) wanted.push_back(id);

@@ -9,6 +9,8 @@
 #include "services/tree/plan.hpp"
 #include "services/tree/progress.hpp"
 
+#include <unordered_set>
+
 namespace mirrorbus::tree {
 
 class TargetTree : public TargetNodes {
@@ -45,6 +47,8 @@ class TargetTree : public TargetNodes {
   void ask_in_batches(ContentSource& source, const std::vector<proto::Hash>& ids,
                       std::uint64_t limit_bytes, const WorkControl& control);
   proto::Bytes get(ContentSource& source, const proto::Hash& id, std::uint64_t limit_bytes);
+  void note_xattrs(const proto::Entry& entry);
+  void look_for_xattrs();
 
   const Index& index_;
   BlobCache& cache_;
@@ -53,6 +57,8 @@ class TargetTree : public TargetNodes {
   proto::OwnersTable owners_;
   proto::Bytes links_bytes_, owners_bytes_;
   std::vector<proto::Hash> new_xattr_sets_;
+  std::unordered_set<proto::Hash> noted_;  // sets that were looked up
+  bool all_noted_ = false;
 };
 
 }  // namespace mirrorbus::tree

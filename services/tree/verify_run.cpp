@@ -1,6 +1,7 @@
 #include "services/tree/verify_run.hpp"
 
 #include "proto/tree_path.hpp"
+#include "services/tree/snapshot_check.hpp"
 
 #include <stdexcept>
 
@@ -14,13 +15,32 @@ VerifyRun::VerifyRun(const MirrorSettings& settings, Index& index, const WorkCon
     : control_(control), job_(settings, index) {}
 
 VerifyResult VerifyRun::verify() {
+  if (!job_.committed)
+    throw std::runtime_error("nothing is committed yet: there is nothing to verify");
+  const proto::TreeCounts& counts = job_.committed->record.counts;
+  std::optional<Snapshots> snapshots;
+  std::optional<SnapshotCheck> older;
+  std::uint64_t total = counts.bytes;
+  if (job_.settings.snapshot) {
+    snapshots.emplace(job_.place.snapshots());
+    older.emplace(job_.settings, job_.index, *snapshots);
+    total += older->measure();
+  }
+  const WorkControl told{control_.progress, nullptr};
+  result_.kept = KeptCheck(job_.index, job_.settings.work, told,
+                           {Phase::Verifying, 0, total, 0, counts.files})
+                     .mirror();
+  total += result_.kept.bytes;
+  result_.fidelity = job_.state.fidelity();
+  // What is signed is not known here then.
+  if (result_.kept.has(Rot::Kind::Index)) return std::move(result_);
   set_target();
   if (const auto unsafe = job_.place.find(false, false)) throw std::runtime_error(*unsafe);
   LocalEdits edits;
   Comparison comparison(job_, job_.committed->record, LiveTree::Trust::Hashes, edits);
-  const proto::TreeCounts& counts = job_.committed->record.counts;
-  comparison.live().on_read([this, &counts](std::uint64_t files, std::uint64_t bytes) {
-    control_.report({Phase::Verifying, bytes, counts.bytes, files, counts.files});
+  std::uint64_t kept = result_.kept.bytes;
+  comparison.live().on_read([&](std::uint64_t files, std::uint64_t bytes) {
+    control_.report({Phase::Verifying, kept + bytes, total, files, counts.files});
   });
   const auto plan = comparison.plan({});
   if (!plan)
@@ -29,13 +49,16 @@ VerifyResult VerifyRun::verify() {
   compare(*plan, comparison.live());
   result_.files = comparison.live().files_read();
   result_.bytes = comparison.live().bytes_read();
-  result_.fidelity = job_.state.fidelity();
+  if (older)
+    older->run(result_.kept, [&](std::uint64_t bytes) {
+      kept += bytes;
+      control_.report(
+          {Phase::Verifying, kept + result_.bytes, total, result_.files, counts.files});
+    });
   return std::move(result_);
 }
 
 void VerifyRun::set_target() {
-  if (!job_.committed)
-    throw std::runtime_error("nothing is committed yet: there is nothing to verify");
   const proto::TreeRoot& root = job_.committed->root;
   const auto links = job_.index.blob(root.links);
   const auto owners = job_.index.blob(root.owners);

@@ -5,6 +5,7 @@ good by those who fetch it.
 
 MIRRORBUS_ROUNDS (1), MIRRORBUS_FLIPS: in a mirror's tree (40). MIRRORBUS_SEED.
 """
+import hashlib
 import os
 import sys
 import time
@@ -185,6 +186,58 @@ class Rot(ManyMirrors):
         account.more = f"refused={bad:.0f}"
         self.assertGreaterEqual(bad, min(ROUNDS, 3))
         self.assertLess(account.worst, 20, "a pack is only one way")
+        account.close(self)
+
+    def verified(self, name, repair=False):
+        """(what is named, whether it was mended)"""
+        said = self.ask(name, "verify", tree="t", repair=repair)["ok"]
+        self.assertEqual(said["differences"], len(said["paths"]))
+        self.assertEqual(said["equal"], not said["paths"])
+        return {d["path"]: d["what"] for d in said["paths"]}, said["repaired"]
+
+    def test_packs_are_verified(self):
+        account = TreeAccount("a bit flipped in a kept pack, verified")
+        self.begin_with_server()
+        for turn in range(ROUNDS):
+            self.behind("m0")
+            self.resumed(account, "m0", time.monotonic())
+            for name, work in (("m0/state", "m0/.mirrorbus-t"), ("origin", "a/.mirrorbus-t")):
+                self.assertEqual(self.verified(name), ({}, False))
+                pack = self.packs(self.dir / work)[-1]
+                self.flip(pack)
+                named, _ = self.verified(name)
+                self.assertEqual(list(named), [str(pack)])
+                self.assertIn("is not what its hash says", named[str(pack)])
+                if name == "m0/state":
+                    self.assertTrue(self.verified(name, repair=True)[1])
+                    self.assertEqual(hashlib.sha256(pack.read_bytes()).hexdigest(), pack.name, f"turn {turn}")
+                    self.flip(pack)  # the origin has it to the end of this turn
+                    self.assertTrue(self.verified(name, repair=True)[1])
+            self.assertTrue(self.verified("origin", repair=True)[1])
+            self.assertFalse(pack.exists())
+            self.assertEqual(self.verified("origin"), ({}, False))
+        account.close(self)
+
+    def test_store_of_the_origin_is_verified(self):
+        account = TreeAccount("a bit flipped in an origin's copies, verified")
+        self.edit_config("origin", 'role = "origin"', 'role = "origin"\nstore = "copy"')
+        self.begin_with_server()
+        for _ in range(ROUNDS):
+            self.assertEqual(self.verified("origin"), ({}, False))
+            objects = sorted(p for p in (self.dir / "a/.mirrorbus-t/objects").rglob("*")
+                             if len(p.name) == 64 and p.stat().st_size > 0)
+            victims = self.chance.sample(objects, 3)
+            for victim in victims:
+                self.flip(victim)
+            named, _ = self.verified("origin")
+            self.assertEqual(len(named), len(victims), named)
+            for what in named.values():
+                self.assertIn("what is kept of its content is not what its hash says", what)
+            self.assertTrue(self.verified("origin", repair=True)[1])
+            self.assertEqual(self.verified("origin"), ({}, False))
+            for victim in victims:
+                self.assertEqual(hashlib.sha256(victim.read_bytes()).hexdigest(), victim.name)
+            account.runs += 1
         account.close(self)
 
     def test_object_of_the_origin(self):

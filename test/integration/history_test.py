@@ -1,8 +1,14 @@
 #!/usr/bin/python3
 """What bus-mirror says of a tree's versions, and what it does with them: diff, sync --dry-run, rollback."""
+import contextlib
 import json
+import sqlite3
 import subprocess
 import sys
+import threading
+
+import msgpack
+import zmq
 
 from mirroring import Mirroring, RandomTree
 from world import ENVIRONMENT, main, until
@@ -125,6 +131,57 @@ class Rollback(History):
         self.assertSame("after going forth")
         self.assertEqual(self.said("origin", "diff", "t", str(first), str(back)), [])
         self.assertIn("only an origin", self.said("mirror", "rollback", "t", "1", code=1))
+
+
+class Asked(History):
+    @contextlib.contextmanager
+    def held_up(self, name):
+        """Nothing can be written to the daemon's index."""
+        index = sqlite3.connect(self.dir / name / "tree-t.sqlite", isolation_level=None)
+        index.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        finally:
+            index.execute("ROLLBACK")
+            index.close()
+
+    def answer(self, socket, verb, **fields):
+        """Of the serve socket: what comes at once, or within 3 s."""
+        socket.send(msgpack.packb({"v": 1, "id": 1, "verb": verb, **fields}))
+        self.assertTrue(socket.poll(3000), f"{verb} is not answered")
+        said, *parts = socket.recv_multipart()
+        said = msgpack.unpackb(said)
+        self.assertEqual(said["status"], "ok", verb)
+        return said, parts
+
+    def test_an_origin_answers_while_it_looks_at_its_tree(self):
+        edits = RandomTree(self.tree, 300, SEED)
+        self.up("origin")
+        first = self.publish()
+        edits.change(0.5)
+        looking = threading.Thread(target=self.publish)
+        with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+            socket.linger = 0
+            socket.connect(f"ipc://{self.dir}/origin.serve")
+            # 10 s, then it gives up and looks again later.
+            with self.held_up("origin"):
+                looking.start()
+                self.addCleanup(looking.join)  # before the daemons end
+                until("it looks at its tree", lambda: self.control("origin", "status")[0]["state"] == "scanning")
+                _, parts = self.answer(socket, "tree", name="t", number=first)
+                self.assertGreaterEqual(len(parts), 1)
+                self.assertIn("changes", self.answer(socket, "changes", name="t", number=first)[0])
+                said, _ = self.answer(socket, "have", name="t", run=b"r" * 16, number=0, want=first, content="")
+                self.assertEqual((said["number"], said["pull"]), (first, "here"))
+                stream = self.answer(socket, "info")[0]["stream"]
+                _, parts = self.answer(socket, "credential", stream=stream, before_epoch=2**62, limit=1)
+                self.assertEqual(len(parts), 1)
+                versions = self.control("origin", "versions", tree="t")
+                self.assertEqual([v["number"] for v in versions], [first])
+                self.assertGreater(len(self.said("origin", "diff", "t", "0", str(first))), 200)
+                self.assertEqual(self.control("origin", "status")[0]["state"], "scanning", "it is not held up")
+        looking.join()
+        self.assertGreater(self.publish(), first)
 
 
 if __name__ == "__main__":

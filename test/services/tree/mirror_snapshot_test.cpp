@@ -174,12 +174,67 @@ TEST_CASE("a repair replaces, and leaves the other versions alone", "[mirror][sn
   CHECK(result.state == State::Committed);
   CHECK(m.differences() == "");
   CHECK(m.shown() == "2");
-  CHECK(m.verify().equal());
+  const auto found = m.verify();
+  CHECK(found.count == 0);
+  REQUIRE(found.kept.count == 1);
+  CHECK(found.kept.rotten[0].path == m.held("1/content"));
   const auto now = m.of(m.held("1/mode"));
   CHECK(now.st_ino == mode_of_1.st_ino);
   CHECK((now.st_mode & 07777) == 0600);
   CHECK(m.of(m.held("2/mode")).st_ino != now.st_ino);
   CHECK(m.of(m.held("2/content")).st_ino != m.of(m.held("1/content")).st_ino);
+}
+
+TEST_CASE("what has rotted in an older version is named", "[mirror][snapshot][verify]") {
+  const TempDir tmp;
+  Snapshotted m(tmp.path());
+  m.settings.metadata.filter = tree::PathFilter({"*.out"}, {});
+  m.file("dir/file", std::string(5000, '1'));
+  m.file("dir/left.out", "left out");
+  m.file("shared", std::string(3000, 's'));
+  m.file("dir/goes", "goes");
+  REQUIRE(m.publish_and_sync().state == State::Committed);
+  m.file("dir/file", std::string(6000, '2'));
+  fs::remove(m.a() + "/dir/goes");
+  REQUIRE(m.publish_and_sync().state == State::Committed);
+  m.file("new", "3");
+  REQUIRE(m.publish_and_sync().state == State::Committed);
+  std::uint64_t bytes = 0, total = 0;
+  const auto verify = [&] {
+    tree::WorkControl control;
+    control.progress = [&](const tree::Progress& now) {
+      CHECK(now.bytes >= bytes);
+      CHECK(now.bytes <= now.bytes_total);
+      bytes = now.bytes;
+      total = now.bytes_total;
+    };
+    bytes = 0;
+    return m.tree().verify(control);
+  };
+  auto found = verify();
+  CHECK(found.equal());
+  CHECK(found.kept.files == 2);  // of the first: dir/file and dir/goes
+  CHECK(found.kept.bytes == 5004);
+
+  const auto spoil = [&](const std::string& path) {
+    std::fstream(path, std::ios::in | std::ios::out | std::ios::binary) << "spoilt";
+  };
+  spoil(m.held("1") + "/dir/file");
+  fs::remove(m.held("1") + "/dir/goes");
+  found = verify();
+  CHECK(found.count == 0);
+  REQUIRE(found.kept.count == 2);
+  std::ranges::sort(found.kept.rotten, {}, &tree::Rot::path);
+  CHECK(found.kept.rotten[0].path == m.held("1") + "/dir/file");
+  CHECK(found.kept.rotten[0].what == "an older version's file has another content");
+  CHECK(found.kept.rotten[1].path == m.held("1") + "/dir/goes");
+  CHECK_FALSE(m.tree().mend_kept(found.kept, m.source));
+
+  // What all have is told of once, where it can be mended.
+  spoil(m.held("3") + "/shared");
+  found = verify();
+  CHECK(found.count == 1);
+  CHECK(found.kept.count == 2);
 }
 
 TEST_CASE("what somebody changed in the version shown is not carried on", "[mirror][snapshot]") {

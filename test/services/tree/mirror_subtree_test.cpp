@@ -48,6 +48,54 @@ TEST_CASE("a filter of one directory leaves in it and what leads to it", "[mirro
   CHECK(filter.hash() != tree::PathFilter({"*.iso"}, {}, {}, "pool/mainx").hash());
 }
 
+TEST_CASE("too many deletions are those of what this mirror has", "[mirror][subtree]") {
+  const TempDir tmp;
+  PartMirror m(tmp.path(), "part", false);
+  m.settings.metadata.filter = tree::PathFilter({"*.iso"}, {}, {.min = 0, .max = 5000}, "part");
+  const auto fill = [&m](const std::string& folder, const std::string& ending, int files) {
+    for (int i = 0; i < files; ++i)
+      m.file(folder + "/" + std::to_string(i) + ending, folder + ending + std::to_string(i));
+  };
+  fill("part/d", "", 10);
+  fill("part/e", "", 10);
+  fill("part", ".iso", 100);
+  fill("other", "", 300);
+  REQUIRE(m.publish_and_sync().state == State::Committed);
+
+  m.settings.max_delete = {3, 0.10};
+  SECTION("nothing of what it has not") {
+    fs::remove_all(m.a() + "/other");
+    for (int i = 0; i < 100; ++i) fs::remove(m.a() + "/part/" + std::to_string(i) + ".iso");
+    CHECK(m.publish_and_sync().state == State::Committed);
+    CHECK(m.differences() == "");
+  }
+  SECTION("and of as many as it has") {
+    SECTION("removed") { fs::remove_all(m.a() + "/part/d"); }
+    SECTION("moved to where it has nothing") { fs::rename(m.a() + "/part/d", m.a() + "/d"); }
+    SECTION("called what it leaves out") {
+      for (int i = 0; i < 10; ++i) {
+        const std::string name = m.a() + "/part/d/" + std::to_string(i);
+        fs::rename(name, name + ".iso");
+      }
+    }
+    SECTION("larger than what it takes") {
+      for (int i = 0; i < 10; ++i) m.file("part/d/" + std::to_string(i), std::string(6000, 'l'));
+    }
+    const auto refused = m.publish_and_sync();
+    REQUIRE(refused.state == State::Refused);
+    CHECK(refused.refusal->why == proto::Reject::MaxDelete);
+    CHECK(refused.refusal->deletions == 10);
+    CHECK(refused.refusal->limit == 3);
+    CHECK(refused.refusal->text.find("delete 10 of 20 files") != std::string::npos);
+    m.settings.max_delete = {3, 0.5};
+    CHECK(m.sync().state == State::Committed);
+  }
+  SECTION("what it still has elsewhere is not deleted") {
+    fs::rename(m.a() + "/part/d", m.a() + "/part/moved");
+    CHECK(m.publish_and_sync().state == State::Committed);
+  }
+}
+
 TEST_CASE("one directory of a tree is mirrored under a path of its own", "[mirror][subtree]") {
   const bool snapshot = GENERATE(false, true);
   const TempDir tmp;

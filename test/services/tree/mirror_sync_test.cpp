@@ -439,6 +439,64 @@ TEST_CASE("work stops when it is told to, and goes on", "[mirror]") {
   CHECK(m.differences() == "");
 }
 
+TEST_CASE("versions and their packs go together, by number, age and bytes", "[mirror][packs]") {
+  const TempDir tmp;
+  Mirror m(tmp.path());
+  m.make_packs();
+  m.settings.keep_packs_bytes = UINT64_MAX;
+  m.tree().retain(base::from_ns(1));  // nothing has come yet
+  std::vector<proto::Hash> packs;
+  std::uint64_t last_two = 0;
+  for (int i = 0; i < 4; ++i) {
+    m.file("file", std::string(1000, static_cast<char>('a' + i)));
+    REQUIRE(m.publish_and_sync().state == State::Committed);
+    packs.push_back(m.last_pack());
+    last_two = m.index().newest()->pack->size +
+               (i > 0 ? m.index().version(static_cast<std::uint64_t>(i))->pack->size : 0);
+  }
+  const auto on_shelf = [&] {
+    std::vector<std::uint64_t> numbers;
+    for (std::size_t i = 0; i < packs.size(); ++i)
+      if (fs::exists(m.settings.work + "/packs/" + to_hex(packs[i]))) numbers.push_back(i + 1);
+    return numbers;
+  };
+  using Numbers = std::vector<std::uint64_t>;
+  const std::string coming = m.settings.work + "/packs/" + to_hex(proto::Hash{}) + ".part";
+  std::ofstream(coming) << "half of one";
+  const auto after = [&](const tree::Retention& retain) {
+    m.settings.retain = retain;
+    m.tree().retain(base::from_ns(10));  // each is dated by its number
+    CHECK(on_shelf() == m.index().version_numbers());
+    return m.index().version_numbers();
+  };
+  tree::Retention retain;
+  CHECK(after(retain) == Numbers{1, 2, 3, 4});
+  SECTION("by number") {
+    retain.versions = 2;
+    CHECK(after(retain) == Numbers{3, 4});
+  }
+  SECTION("by age") {
+    retain.time = std::chrono::nanoseconds(8);
+    CHECK(after(retain) == Numbers{2, 3, 4});
+    retain.time = std::chrono::nanoseconds(1);
+    CHECK(after(retain) == Numbers{4});
+  }
+  SECTION("by bytes") {
+    retain.bytes = last_two;
+    CHECK(after(retain) == Numbers{3, 4});
+  }
+  SECTION("packs alone") {
+    m.settings.keep_packs_bytes = last_two;
+    m.tree().retain(base::from_ns(10));
+    CHECK(on_shelf() == Numbers{3, 4});
+    CHECK(m.index().version_numbers().size() == 4);
+  }
+  CHECK(fs::exists(coming));
+  m.file("file", "more");
+  REQUIRE(m.publish_and_sync().state == State::Committed);
+  CHECK_FALSE(fs::exists(coming));
+}
+
 TEST_CASE("a folded chain of packs fetches contents of the last version only", "[mirror][packs]") {
   const TempDir tmp;
   Mirror m(tmp.path());

@@ -1,10 +1,12 @@
 // Extended attributes and ACLs on a mirror.
+#include "services/tree/target_tree.hpp"
 #include "test/services/tree/mirror_fixture.hpp"
 #include "test/support/as_user.hpp"
 #include "test/support/xattrs.hpp"
 
 #include <catch2/catch.hpp>
 
+#include <fcntl.h>
 #include <sys/stat.h>
 
 using namespace mirrorbus;
@@ -41,6 +43,33 @@ void good(const Mirror& m, const tree::SyncResult& result) {
 }
 
 }  // namespace
+
+TEST_CASE("a tree that is fetched is gone through once, attributes included", "[mirror][xattrs]") {
+  const TempDir tmp;
+  Mirror m(tmp.path());
+  marked_tree(m);
+  const TreeSnapshot& tree = m.publish();
+  const base::Fd folder(::open(tmp.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  tree::BlobCache cache(folder.get(), "blobs");
+  tree::TargetTree known(m.index(), cache);
+  REQUIRE(known.fetch(m.source, tree.record.tree_hash, tree.record.counts, m.control));
+  // As if its nodes had come out of a pack.
+  const auto links = known.links_bytes(), owners = known.owners_bytes();
+  REQUIRE(known.set(tree.root, links, owners));
+  REQUIRE(known.fetch_xattr_sets(m.source, m.control));
+
+  cache.clear();
+  tree::TargetTree fetched(m.index(), cache);
+  REQUIRE(fetched.fetch(m.source, tree.record.tree_hash, tree.record.counts, m.control));
+  cache.clear();  // nothing of it is read again
+  REQUIRE(fetched.fetch_xattr_sets(m.source, m.control));
+  const auto sorted = [](std::vector<proto::Hash> sets) {
+    std::ranges::sort(sets);
+    return sets;
+  };
+  CHECK(sorted(fetched.new_xattr_sets()) == sorted(known.new_xattr_sets()));
+  CHECK(fetched.new_xattr_sets().size() == 6);
+}
 
 TEST_CASE("a mirror has the origin's extended attributes", "[mirror][xattrs]") {
   for (const bool packs : {false, true}) {

@@ -461,6 +461,18 @@ TEST_CASE("an origin goes back to an older version", "[origin][rollback]") {
   CHECK(f.origin->close_version(f.now, true).version->record.tree_hash == second.record.tree_hash);
 }
 
+TEST_CASE("a rollback forgets no versions", "[origin][rollback]") {
+  Fixture f;
+  f.settings.retain.versions = 1000;
+  constexpr std::uint64_t kVersions = 103;
+  for (std::uint64_t i = 1; i <= kVersions; ++i) {
+    f.write("file", std::to_string(i));
+    f.closed();
+  }
+  go_back(f, 1);
+  CHECK(f.origin->index().version_numbers().size() == kVersions);
+}
+
 TEST_CASE("a rollback that is cut off is finished later", "[origin][rollback]") {
   Fixture f;
   for (int i = 0; i < 3000; ++i) f.write("d/" + std::to_string(i), "old " + std::to_string(i));
