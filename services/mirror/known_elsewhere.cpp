@@ -34,7 +34,8 @@ void ask_elsewhere(peer::Asker& asker, const std::vector<std::string>& endpoints
   if (number > 0) args.emplace_back("number", number);
   for (const std::string& endpoint : endpoints) {
     peer::Asker::OnAnswer answered = [round, endpoint, topic,
-                                      number](proto::Decoded<proto::Answer> answer) {
+                                      number](proto::Decoded<proto::Answer> answer,
+                                              const std::string&) {
       if (answer && !answer->refused && !answer->parts.empty())
         if (auto record = announced_version(answer->parts.front(), topic))
           if ((number == 0 || record->number == number) &&
@@ -45,7 +46,7 @@ void ask_elsewhere(peer::Asker& asker, const std::vector<std::string>& endpoints
     try {
       asker.ask(endpoint, "tree", args, std::move(answered));
     } catch (const std::exception&) {  // no endpoint that libzmq knows
-      answered(proto::refuse(proto::Reject::Unavailable));
+      answered(proto::refuse(proto::Reject::Unavailable), {});
     }
   }
 }
