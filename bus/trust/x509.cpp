@@ -1,5 +1,7 @@
 #include "bus/trust/x509.hpp"
 
+#include "bus/trust/own_key.hpp"
+
 #include "proto/sha256.hpp"
 
 #include <algorithm>
@@ -264,6 +266,16 @@ proto::Bytes X509Signer::sign(proto::ByteView document) const {
 
 proto::Bytes certificate_fingerprint(const std::string& certificate_file) {
   return fingerprint_of(read_certificate(certificate_file).get());
+}
+
+proto::Decoded<Verified> verify_by_certificate(const std::string& certificate_file,
+                                               proto::ByteView document,
+                                               proto::ByteView signature) {
+  const Certificate own = read_certificate(certificate_file);
+  EVP_PKEY* const key = X509_get0_pubkey(own.get());
+  if (!key || !is_signed(key, document, signature))
+    return proto::refuse(proto::Reject::BadSignature);
+  return Verified{fingerprint_of(own.get()), seconds(X509_get0_notAfter(own.get())), 0};
 }
 
 proto::Decoded<Verified> X509Trust::verify(proto::ByteView fingerprint, proto::ByteView document,
