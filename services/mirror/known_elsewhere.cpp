@@ -96,7 +96,7 @@ void KnownElsewhere::ask_now(const Question& question, const std::vector<std::st
   };
   if (of.empty()) return done({});
   // Shared by the answers that are still to come.
-  auto round = std::make_shared<Round>(of.size(), Answers{of.size(), 0, {}}, std::move(done));
+  auto round = std::make_shared<Round>(of.size(), Answers{of.size(), 0, 0, {}}, std::move(done));
   proto::Map args{{"name", question.tree}};
   if (question.number > 0) args.emplace_back("number", question.number);
   for (const std::string& endpoint : of) {
@@ -112,6 +112,7 @@ void KnownElsewhere::ask_now(const Question& question, const std::vector<std::st
                  answer->parts.size() > 1 ? std::move(answer->parts[1]) : proto::Bytes(),
                  std::move(*record)});
       if (!answer) ++round->answers.silent;
+      if (answer && answer->refused == proto::Reject::UnknownVerb) ++round->answers.blind;
       if (--round->open == 0) round->done(std::move(round->answers));
     };
     try {

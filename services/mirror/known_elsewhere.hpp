@@ -58,7 +58,8 @@ class KnownElsewhere {
   // after our destruction. Nobody to ask: `asked` is 0.
   struct Answers {
     std::size_t asked = 0;
-    std::size_t silent = 0;  // of these
+    std::size_t silent = 0;  // of these: no answer
+    std::size_t blind = 0;   // of these: it holds no trees at all, as a relay
     std::vector<Claim> claims;
   };
   using Done = std::move_only_function<void(Answers)>;

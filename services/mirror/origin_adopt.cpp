@@ -21,7 +21,8 @@ void OriginRole::ask_elsewhere(std::uint64_t number, const std::string& source,
       [this, topic, done = std::move(done)](KnownElsewhere::Answers answers) mutable {
         Found found;
         found.asked = answers.asked;
-        found.nobody = answers.silent == answers.asked;
+        found.silent = answers.silent;
+        found.nobody = answers.silent + answers.blind == answers.asked;
         if (stopping_) return done(std::move(found));
         worker_.submit(
             [this, topic, own = context_.elsewhere->own(), now = context_.loop.now(),
@@ -60,7 +61,7 @@ void OriginRole::look_elsewhere() {
 }
 
 bool OriginRole::waits_for_answers(const Found& found) {
-  if (newest_here_ || found.asked == 0 || !found.nobody) return false;
+  if (newest_here_ || found.silent == 0 || !found.nobody) return false;
   const base::MonoTime now = context_.loop.now().mono;
   if (!nobody_since_) nobody_since_ = now;
   if (now - *nobody_since_ >= kSomebody) return false;
@@ -68,7 +69,7 @@ bool OriginRole::waits_for_answers(const Found& found) {
   last_error_ = fmt::format(
       "there is no version here, and none of the {} that may know one answers; waiting up to {} s, "
       "unless `bus-mirror accept {}` begins a history",
-      found.asked, std::chrono::duration_cast<std::chrono::seconds>(kSomebody).count(),
+      found.silent, std::chrono::duration_cast<std::chrono::seconds>(kSomebody).count(),
       settings_.name);
   return true;
 }

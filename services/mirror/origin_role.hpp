@@ -116,7 +116,8 @@ class OriginRole final : public TreeRole {
   // What others answered, and how much is here.
   struct Found {
     std::size_t asked = 0;
-    bool nobody = false;  // not one of those asked has answered
+    std::size_t silent = 0;  // of them
+    bool nobody = false;     // not one of them has answered who might hold the tree
     Weighed weighed;
     proto::TreeCounts here;
     std::string problem;  // it could not be weighed

@@ -109,7 +109,7 @@ class LostStates(Mirroring):
             self.assertEqual(len(parts), 2)
             return parts
 
-    def hands_back(self, *parts):
+    def hands_back(self, *parts, status="ok"):
         """A serve socket that answers everybody with these; its endpoint."""
         context = zmq.Context()
         socket = context.socket(zmq.ROUTER)
@@ -121,7 +121,7 @@ class LostStates(Mirroring):
             while not over.is_set():
                 if socket.poll(50):
                     who, request = socket.recv_multipart()[:2]
-                    said = {"v": 1, "id": msgpack.unpackb(request)["id"], "status": "ok"}
+                    said = {"v": 1, "id": msgpack.unpackb(request)["id"], "status": status}
                     socket.send_multipart([who, msgpack.packb(said), *parts])
             socket.close()
             context.term()
@@ -162,7 +162,9 @@ class Forks(LostStates):
         self.goes_on_from(version)
 
     def test_a_state_that_is_lost_waits_for_somebody_to_answer(self):
-        self.knows_the_mirror()
+        # Who holds no trees, as a relay, knows nothing of this one.
+        relay = self.hands_back(status="unknown_verb")
+        self.knows(f'static = [{{ serve = "{relay}" }}, {{ serve = "ipc://{self.dir}/mirror.serve" }}]')
         version = self.two_versions()
         self.end(self.running["mirror"])
         self.lose_state()
