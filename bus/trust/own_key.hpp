@@ -6,8 +6,8 @@
 namespace mirrorbus::trust {
 
 // By the key that `own` signs with, whoever else's keys lie beside it. WrongSigner: another's.
-// Otherwise as Keyring::verify(); of X.509 the certificate's key counts, not its chain, which is for
-// others to believe. Throws as Identity does. Worker threads only.
+// Otherwise as Keyring::verify(); of X.509 the certificate's key counts, not its chain, which is
+// for others to believe. Throws as Identity does. Worker threads only.
 proto::Decoded<Verified> verify_own(const Identity& own, proto::ByteView document,
                                     proto::ByteView signature);
 // The same by the key of the first certificate in a PEM file. BadSignature.

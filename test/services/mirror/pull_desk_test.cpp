@@ -312,7 +312,8 @@ TEST_CASE("mirrors that share an address, and a crowd that only takes places", "
   for (std::uint64_t seed = 1; seed < 6; ++seed) {
     const Outcome site = simulate(seed, kMirrors, 50);
     const Outcome crowded = simulate(seed, kMirrors, 1, 60);
-    fmt::print("seed {}: six sites {:.2f} rounds, {} packs; beside a crowd {:.2f} rounds, {} packs\n",
+    fmt::print("seed {}: six sites {:.2f} rounds, {} packs; "
+               "beside a crowd {:.2f} rounds, {} packs\n",
                seed, site.rounds, site.packs, crowded.rounds, crowded.packs);
     CAPTURE(seed);
     CHECK(site.done == kMirrors - kMirrors / 3);
