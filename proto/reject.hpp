@@ -81,7 +81,8 @@ namespace mirrorbus::proto {
   X(Fork, "fork")                         /* same number, another record */                     \
   X(VersionRollback, "version_rollback")                                                        \
   X(MaxDelete, "max_delete")                                                                    \
-  X(UnsafeTarget, "unsafe_target")        /* non-empty target without our state */
+  X(UnsafeTarget, "unsafe_target")        /* non-empty target without our state */              \
+  X(ForbiddenAddress, "forbidden_address") /* a source where its namer must not send us */
 // clang-format on
 
 enum class Reject {

@@ -163,7 +163,8 @@ void BusChecker::add_server(const std::string& endpoint) {
   if (!servers_.try_emplace(endpoint).second) return;
   open("serve " + endpoint, deadline_ - begin_,
        [this, endpoint] { find(Grade::Wrong, Check::Serve, endpoint, "no answer in time"); });
-  ask(endpoint, "info", {}, [this, endpoint](const proto::Decoded<proto::Answer>& answer) {
+  ask(endpoint, "info", {}, [this, endpoint](const proto::Decoded<proto::Answer>& answer,
+                                             const std::string&) {
     if (!matters_.contains("serve " + endpoint)) return;
     const auto stream = answer && !answer->refused
                             ? proto::field<proto::Hash>(answer->fields, "stream")
@@ -331,7 +332,7 @@ void BusChecker::look_at_sequences(const proto::Hash& id) {
   open(matter, deadline_ - begin_, [this, id] { sequences_found(id); });
   // Once more, for what was said before the head was heard may be older than it.
   ask(stream.server, "info", {{"stream", id}},
-      [this, id](const proto::Decoded<proto::Answer>& answer) {
+      [this, id](const proto::Decoded<proto::Answer>& answer, const std::string&) {
         Stream& asked = *streams_[id];
         if (const auto served =
                 answer && !answer->refused ? ServedRange::read(*answer) : std::nullopt) {
@@ -361,7 +362,9 @@ void BusChecker::read_range(const proto::Hash& id) {
   if (stream.range->done() || late || stream.range->bytes() > kMostRead) return sequences_found(id);
   ask(stream.server, "replay",
       proto::to_args({id, stream.range->next(), stream.served.last, "", kReplayBytes}),
-      [this, id](const proto::Decoded<proto::Answer>& answer) { range_answered(id, answer); });
+      [this, id](const proto::Decoded<proto::Answer>& answer, const std::string&) {
+        range_answered(id, answer);
+      });
 }
 
 void BusChecker::range_answered(const proto::Hash& id,
@@ -395,7 +398,7 @@ void BusChecker::ask(const std::string& endpoint, const std::string& verb, const
   } catch (const std::system_error&) {
     // A credential may advertise what libzmq cannot connect to.
     loop_.post([on_answer = std::move(on_answer)]() mutable {
-      on_answer(proto::refuse(proto::Reject::Unavailable));
+      on_answer(proto::refuse(proto::Reject::Unavailable), {});
     });
   }
 }

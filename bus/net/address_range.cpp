@@ -6,6 +6,8 @@
 #include <cstring>
 
 #include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 
 namespace mirrorbus::net {
 namespace {
@@ -22,6 +24,28 @@ std::optional<Address> parse_address(const std::string& text) {
   if (inet_pton(AF_INET6, text.substr(0, text.find('%')).c_str(), address.data()) == 1)
     return address;
   return std::nullopt;
+}
+
+std::optional<Address> address_of(const sockaddr& any) {
+  Address address = kMapped;
+  if (any.sa_family == AF_INET) {
+    sockaddr_in v4;
+    std::memcpy(&v4, &any, sizeof v4);
+    std::memcpy(address.data() + kMappedBits / 8, &v4.sin_addr, sizeof v4.sin_addr);
+    return address;
+  }
+  if (any.sa_family != AF_INET6) return std::nullopt;
+  sockaddr_in6 v6;
+  std::memcpy(&v6, &any, sizeof v6);
+  std::memcpy(address.data(), &v6.sin6_addr, address.size());
+  return address;
+}
+
+std::string to_text(const Address& address) {
+  char text[INET6_ADDRSTRLEN];
+  if (is_v4(address))
+    return ::inet_ntop(AF_INET, address.data() + kMappedBits / 8, text, sizeof text);
+  return ::inet_ntop(AF_INET6, address.data(), text, sizeof text);
 }
 
 bool is_v4(const Address& address) {

@@ -6,17 +6,23 @@
 #include <string>
 #include <vector>
 
+struct sockaddr;
+
 namespace mirrorbus::net {
 
 // IPv4 mapped into IPv6.
 using Address = std::array<unsigned char, 16>;
 std::optional<Address> parse_address(const std::string& text);
+// Of an IPv4 or IPv6 socket address; nothing for another family's.
+std::optional<Address> address_of(const sockaddr& address);
+std::string to_text(const Address& address);
 bool is_v4(const Address& address);
 
 class AddressRange {
  public:
   static std::optional<AddressRange> parse(const std::string& text);
   bool contains(const Address& address) const;
+  bool operator==(const AddressRange&) const = default;
 
  private:
   AddressRange(const Address& address, int bits) : address_(address), bits_(bits) {}

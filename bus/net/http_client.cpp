@@ -10,6 +10,7 @@
 #include <stdexcept>
 
 #include <curl/curl.h>
+#include <sys/socket.h>
 #include <fmt/core.h>
 
 namespace mirrorbus::net {
@@ -33,6 +34,8 @@ struct Transfer {
   bool begun = false;
   std::optional<HttpFailure::Kind> why;
   std::exception_ptr thrown;
+  std::optional<Address> answered;  // who did, last; from then on a connection is a redirect's
+  std::string forbidden;
 };
 
 // "bytes 100-199/1000"
@@ -53,6 +56,9 @@ std::size_t on_header(char* data, std::size_t, std::size_t size, void* user) {
   if (line.starts_with("HTTP/")) {  // a new answer: after a redirect, or a 100
     transfer.range_first.reset();
     transfer.result.etag.clear();
+    if (const char* by = nullptr;
+        curl_easy_getinfo(transfer.curl, CURLINFO_PRIMARY_IP, &by) == CURLE_OK && by)
+      transfer.answered = parse_address(by);
     return size;
   }
   const std::size_t colon = line.find(':');
@@ -114,6 +120,19 @@ int on_progress(void* user, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
   if (!t.cancelled) return 0;
   t.why = HttpFailure::Kind::Cancelled;
   return 1;
+}
+
+curl_socket_t on_open(void* user, curlsocktype, curl_sockaddr* where) {
+  auto& t = *static_cast<Transfer*>(user);
+  try {
+    const auto to = address_of(where->addr);
+    if (to && t.fetch.may_connect(*to, t.answered))
+      return ::socket(where->family, where->socktype | SOCK_CLOEXEC, where->protocol);
+    t.forbidden = to ? to_text(*to) : "an address of no known family";
+  } catch (...) {
+    t.thrown = std::current_exception();
+  }
+  return CURL_SOCKET_BAD;
 }
 
 int on_socket(void* user, curl_socket_t socket, curlsocktype) {
@@ -223,6 +242,11 @@ HttpClient::Outcome HttpClient::Impl::perform(const std::string& url, const prot
     set(CURLOPT_SOCKOPTFUNCTION, &on_socket);
     set(CURLOPT_SOCKOPTDATA, const_cast<int*>(&fetch.dscp));
   }
+  if (fetch.may_connect) {
+    set(CURLOPT_OPENSOCKETFUNCTION, &on_open);
+    set(CURLOPT_OPENSOCKETDATA, &transfer);
+  }
+  if (fetch.direct) set(CURLOPT_PROXY, "");
   if (!fetch.authorities.empty()) {
     set(CURLOPT_CAINFO, fetch.authorities.c_str());
     set(CURLOPT_CAPATH, static_cast<const char*>(nullptr));  // instead of the system's
@@ -253,6 +277,10 @@ HttpClient::Outcome HttpClient::Impl::perform(const std::string& url, const prot
   curl_slist_free_all(headers);
   if (transfer.thrown) std::rethrow_exception(transfer.thrown);
   if (transfer.why) return failure(*transfer.why, words(*transfer.why));
+  if (code == CURLE_COULDNT_CONNECT && !transfer.forbidden.empty())
+    return failure(HttpFailure::Kind::Forbidden,
+                   fmt::format("leads to {}, which is not to be connected to from there",
+                               transfer.forbidden));
   if (code != CURLE_OK) {
     // curl has one code for both; only its words tell a transfer that was too slow.
     const bool low_speed = std::string_view(message).find("too slow") != std::string_view::npos;

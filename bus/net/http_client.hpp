@@ -5,6 +5,7 @@
 #pragma once
 
 #include "bus/base/clock.hpp"
+#include "bus/net/address_range.hpp"
 #include "proto/bytes.hpp"
 
 #include <cstdint>
@@ -22,6 +23,7 @@ namespace mirrorbus::net {
 struct HttpFailure {
   enum class Kind {
     BadUrl,        // not http:// or https://, or a redirect to something else
+    Forbidden,     // may_connect refused every address there is, or the last of them
     Unreachable,   // no such host, connection refused, TLS not trusted
     Timeout,       // not connected or not finished in time
     TooSlow,       // below the low-speed limit for too long
@@ -62,6 +64,11 @@ struct HttpFetch {
   int dscp = 0;  // of the packets of a connection that this makes; one that is there keeps its own
   std::string authorities;  // file of those that servers' chains must end in; "": the system's
   std::vector<std::pair<std::string, std::string>> headers;
+  // Asked with every address before a connection is made to it, so after names are resolved; of a
+  // redirect `from` is the address that redirected. Empty: anything goes. A connection that the
+  // client still has from before is used again unasked: one client, one rule.
+  std::function<bool(const Address& to, const std::optional<Address>& from)> may_connect;
+  bool direct = false;  // through no proxy, which resolves names itself
 };
 
 class HttpClient {

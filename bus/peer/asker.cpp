@@ -17,7 +17,9 @@ net::ZmqSocket& Asker::socket_to(const std::string& endpoint) {
   options.max_frame_size = 2 * proto::kMaxAnswerBytes;
   auto socket = std::make_unique<net::ZmqSocket>(loop_, context_, net::ZmqType::Dealer, options);
   socket->on_message(
-      [this](std::vector<proto::Bytes> parts, const net::ZmqSender&) { receive(parts); });
+      [this](std::vector<proto::Bytes> parts, const net::ZmqSender& sender) {
+        receive(parts, sender.address());
+      });
   socket->connect(endpoint);
   // Whoever still waits on one of these asks again.
   if (sockets_.size() >= kMaxSockets) sockets_.clear();
@@ -34,11 +36,11 @@ void Asker::ask(const std::string& endpoint, const std::string& verb, const prot
   if (!expire_.running()) expire_.start(timeout_, [this] { expire(); });
 }
 
-void Asker::receive(const std::vector<proto::Bytes>& parts) {
+void Asker::receive(const std::vector<proto::Bytes>& parts, const std::string& from) {
   auto answer = proto::decode_answer(parts);
   if (!answer) return on_unreadable_(answer.error());  // whoever asked runs into his time
   auto found = waiting_.extract(answer->id);
-  if (found) found.mapped().on_answer(std::move(answer));
+  if (found) found.mapped().on_answer(std::move(answer), from);
 }
 
 void Asker::expire() {
@@ -54,7 +56,7 @@ void Asker::expire() {
   }
   if (!waiting_.empty())
     expire_.start_at(waiting_.begin()->second.until, [this] { expire(); });
-  for (OnAnswer& on_answer : late) on_answer(proto::refuse(proto::Reject::Unavailable));
+  for (OnAnswer& on_answer : late) on_answer(proto::refuse(proto::Reject::Unavailable), {});
 }
 
 }  // namespace mirrorbus::peer

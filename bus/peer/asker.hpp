@@ -15,7 +15,9 @@ namespace mirrorbus::peer {
 
 class Asker {
  public:
-  using OnAnswer = std::move_only_function<void(proto::Decoded<proto::Answer>)>;
+  // `from`: where whoever answered was, as net::ZmqSender::address(); empty: nobody answered.
+  using OnAnswer =
+      std::move_only_function<void(proto::Decoded<proto::Answer>, const std::string& from)>;
 
   // `on_unreadable`: told why an answer could not be read; whose it was is not known then.
   using OnUnreadable = std::move_only_function<void(proto::Reject)>;
@@ -35,7 +37,7 @@ class Asker {
     OnAnswer on_answer;
   };
   net::ZmqSocket& socket_to(const std::string& endpoint);
-  void receive(const std::vector<proto::Bytes>& parts);
+  void receive(const std::vector<proto::Bytes>& parts, const std::string& from);
   void expire();
 
   static constexpr std::size_t kMaxSockets = 64;

@@ -188,7 +188,7 @@ void Subscriber::ask_at(const std::string& source, const std::string& verb, cons
     }
   }
   loop_.post([on_answer = std::move(on_answer)]() mutable {
-    if (on_answer) on_answer(proto::refuse(proto::Reject::Unavailable));
+    if (on_answer) on_answer(proto::refuse(proto::Reject::Unavailable), {});
   });
 }
 
@@ -211,7 +211,8 @@ std::optional<proto::Bytes> Subscriber::sealed_credential(const proto::Hash& id)
 void Subscriber::ask(const Question& question) {
   const std::string source = nth(sources_of(question.stream), question.attempt);
   ask_at(source, question.verb, question.args,
-         [this, id = question.id, from = source_id(source)](proto::Decoded<proto::Answer> answer) {
+         [this, id = question.id, from = source_id(source)](proto::Decoded<proto::Answer> answer,
+                                                            const std::string&) {
            core_.answered(id, std::move(answer), from, loop_.now());
          });
 }

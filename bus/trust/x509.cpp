@@ -1,5 +1,7 @@
 #include "bus/trust/x509.hpp"
 
+#include "bus/trust/own_key.hpp"
+
 #include "proto/sha256.hpp"
 
 #include <algorithm>
@@ -265,6 +267,17 @@ proto::Bytes X509Signer::sign(proto::ByteView document) const {
 
 proto::Bytes certificate_fingerprint(const std::string& certificate_file) {
   return fingerprint_of(read_certificate(certificate_file).get());
+}
+
+proto::Decoded<Verified> verify_by_certificate(const std::string& certificate_file,
+                                               proto::ByteView document,
+                                               proto::ByteView signature) {
+  const Certificate own = read_certificate(certificate_file);
+  EVP_PKEY* const key = X509_get0_pubkey(own.get());
+  if (!key || !is_signed(key, document, signature))
+    return proto::refuse(proto::Reject::BadSignature);
+  proto::Bytes fingerprint = fingerprint_of(own.get());
+  return Verified{fingerprint, fingerprint, seconds(X509_get0_notAfter(own.get())), 0};
 }
 
 struct X509Files::Impl {

@@ -9,8 +9,8 @@
 
 namespace mirrorbus::mirror {
 
-HttpSource::HttpSource(std::string base_url, TransferLine* line)
-    : base_(std::move(base_url)), line_(line) {
+HttpSource::HttpSource(std::string base_url, SourceReach reach, TransferLine* line)
+    : base_(std::move(base_url)), reach_(std::move(reach)), line_(line) {
   while (base_.ends_with('/')) base_.pop_back();
 }
 
@@ -21,6 +21,10 @@ void HttpSource::took(std::uint64_t bytes) {
 
 net::HttpFetch HttpSource::new_fetch() const {
   net::HttpFetch fetch;
+  fetch.may_connect = [this](const net::Address& to, const std::optional<net::Address>& from) {
+    return reach_.allows(to, from);
+  };
+  fetch.direct = reach_.handed_on();
   if (line_) {
     fetch.dscp = line_->dscp();
     fetch.authorities = line_->authorities();
@@ -37,6 +41,11 @@ void HttpSource::fail(proto::Reject why, const std::string& text) {
 void HttpSource::fail(const net::HttpFailure& failure) {
   using Kind = net::HttpFailure::Kind;
   if (failure.kind == Kind::Cancelled) throw tree::SourceError(failure.text);
+  if (failure.kind == Kind::Forbidden) {
+    constexpr auto kWhy = proto::Reject::ForbiddenAddress;
+    ++complaints_[kWhy];
+    throw ForbiddenSource(fmt::format("{}: {}", to_string(kWhy), failure.text));
+  }
   fail(failure.kind == Kind::TooLarge ? proto::Reject::TooLarge : proto::Reject::Unavailable,
        failure.text);
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "bus/net/http_client.hpp"
+#include "services/mirror/source_reach.hpp"
 #include "services/mirror/transfer_line.hpp"
 #include "services/tree/content_source.hpp"
 
@@ -12,10 +13,16 @@
 
 namespace mirrorbus::mirror {
 
+// Not even asked: it leads where it must not.
+struct ForbiddenSource : tree::SourceError {
+  using tree::SourceError::SourceError;
+};
+
 class HttpSource final : public tree::ContentSource {
  public:
-  // `line`: what holds it to its rate; outlives it. Null: nothing does.
-  explicit HttpSource(std::string base_url, TransferLine* line = nullptr);
+  // `reach`: which addresses its URL, and who redirects, may lead to. `line`: what holds it to its
+  // rate; outlives it. Null: nothing does.
+  HttpSource(std::string base_url, SourceReach reach, TransferLine* line = nullptr);
 
   std::string name() const override { return base_; }
   void fetch_pack(const tree::Wanted& pack, std::uint64_t offset, tree::ContentSink& sink) override;
@@ -54,6 +61,7 @@ class HttpSource final : public tree::ContentSource {
   net::HttpFetch new_fetch() const;
 
   std::string base_;  // without a "/" at its end
+  const SourceReach reach_;
   TransferLine* const line_;
   std::atomic<bool> cancelled_{false};
   net::HttpClient client_;

@@ -74,7 +74,7 @@ void ManySources::choose() {
   for (const std::string& url : urls) {
     places_.push_back(std::make_unique<Place>());
     places_.back()->url = url;
-    places_.back()->source = std::make_unique<HttpSource>(url, line_);
+    places_.back()->source = std::make_unique<HttpSource>(url, list_.reach_of(url), line_);
     if (cancelled_) places_.back()->source->cancel();
   }
 }
@@ -85,8 +85,12 @@ std::vector<ManySources::Place*> ManySources::order() const {
   for (const auto& place : places_) all.emplace_back(list_.state_of(place->url), place.get());
   std::ranges::stable_sort(all, {}, &std::pair<State, Place*>::first);
   std::vector<Place*> order;
-  for (const auto& [state, place] : all)
-    if (state != State::SetAside || all.front().first != State::Ready) order.push_back(place);
+  for (const auto& [state, place] : all) {
+    const State best = all.front().first;
+    if (state < State::SetAside || state == best ||
+        (state == State::SetAside && best != State::Ready))
+      order.push_back(place);
+  }
   return order;
 }
 
@@ -141,6 +145,9 @@ std::optional<std::string> ManySources::ask(Place& place, const std::function<vo
   std::optional<std::string> failure;
   try {
     fetch();
+  } catch (const ForbiddenSource& error) {
+    failure = error.what();
+    list_.refused(place.url, *failure);
   } catch (const tree::SourceError& error) {
     if (cancelled_) throw tree::Cancelled();
     failure = error.what();

@@ -55,9 +55,9 @@ MirrorDaemon::MirrorDaemon(peer::Daemon& daemon, Settings settings)
           daemon.settings().bus.serve.empty() ? "" : serve_.bind(daemon.settings().bus.serve),
           content_url(), daemon.metrics(), daemon.log(""),
           [&daemon](std::exception_ptr error) { daemon.fail(what_failed(error)); }),
-      asker_(daemon.loop(), daemon.zmq(), [](proto::Reject) {}, 3s),
       idle_(daemon.loop()) {
   subscribe();
+  elsewhere_ = known_elsewhere();
   add_trees(settings_);
   status_files_ = std::make_unique<StatusFiles>(daemon.loop(), daemon.log("status"), trees_);
   add_verbs();
@@ -122,14 +122,15 @@ void MirrorDaemon::subscribe() {
                                       daemon_.metrics(), daemon_.log("discovery"));
 }
 
-// Others' serve sockets, as configured.
-std::vector<std::string> MirrorDaemon::elsewhere() const {
-  const peer::BusSettings& bus = daemon_.settings().bus;
-  std::vector<std::string> endpoints;
-  for (const auto& source : daemon_.settings().discovery.fixed)
-    if (!source.serve.empty() && source.serve != bus.serve && source.serve != bus.advertise_serve)
-      endpoints.push_back(source.serve);
-  return endpoints;
+std::unique_ptr<KnownElsewhere> MirrorDaemon::known_elsewhere() {
+  const auto is_origin = [](const TreeSettings& tree) {
+    return tree.role == TreeSettings::Role::Origin;
+  };
+  if (std::ranges::none_of(settings_.trees, is_origin)) return nullptr;
+  return std::make_unique<KnownElsewhere>(daemon_.loop(), daemon_.zmq(), daemon_.settings(),
+                                          publisher_.name(),
+                                          sources_ ? unseen_ : daemon_.metrics(),
+                                          daemon_.log("discovery"));
 }
 
 void MirrorDaemon::add_trees(const Settings& settings) {
@@ -143,8 +144,7 @@ void MirrorDaemon::add_trees(const Settings& settings) {
                             settings_.transfer.authorities,
                             content_ != nullptr,
                             run_,
-                            &asker_,
-                            elsewhere()};
+                            elsewhere_.get()};
   for (const TreeSettings& tree : settings.trees) {
     if (tree.role == TreeSettings::Role::Origin) {
       auto origin =

@@ -6,6 +6,7 @@
 #include "bus/peer/sources.hpp"
 #include "bus/peer/subscriber.hpp"
 #include "services/mirror/content_server.hpp"
+#include "services/mirror/known_elsewhere.hpp"
 #include "services/mirror/mirror_role.hpp"
 #include "services/mirror/status_files.hpp"
 #include "services/mirror/tree_role.hpp"
@@ -32,7 +33,7 @@ class MirrorDaemon {
  private:
   std::string content_url() const;
   std::string advertised_content() const;  // as others see it
-  std::vector<std::string> elsewhere() const;
+  std::unique_ptr<KnownElsewhere> known_elsewhere();
   void subscribe();
   void add_trees(const Settings& settings);
   void add_verbs();
@@ -52,7 +53,8 @@ class MirrorDaemon {
   peer::Publisher publisher_;
   std::unique_ptr<peer::Subscriber> subscriber_;
   std::unique_ptr<peer::Sources> sources_;
-  peer::Asker asker_;
+  base::Registry unseen_;  // metrics of the next one's discovery, where sources_ has its own
+  std::unique_ptr<KnownElsewhere> elsewhere_;
   std::vector<std::unique_ptr<TreeRole>> trees_;
   std::vector<MirrorRole*> mirrors_;  // those of trees_
   std::unique_ptr<StatusFiles> status_files_;

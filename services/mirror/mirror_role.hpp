@@ -116,7 +116,8 @@ class MirrorRole final : public TreeRole {
   using Places = std::shared_ptr<std::promise<std::vector<std::string>>>;
   std::vector<std::string> place(std::uint64_t version);
   void ask_place(std::uint64_t version, const Places& places);
-  void sent_to(const proto::HaveAnswer& said);
+  void sent_to(const SourceTalk::Heard& heard);
+  SourceReach reach_of(const SourceTalk::Heard& heard) const;
   void start_sync();
   void finished(base::Outcome<tree::SyncResult> outcome, base::MonoTime started);
   void apply_result(const tree::SyncResult& result, double seconds);

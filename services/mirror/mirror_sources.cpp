@@ -33,12 +33,22 @@ std::optional<std::string> MirrorRole::origin_content() const {
 // The origin's, then those of others who have what is wanted, then those that are configured. An
 // origin that is not heard cannot be reached for content either, most likely: it comes last.
 void MirrorRole::list_sources() {
-  std::vector<std::string> urls = talk_->having(head());
-  urls.insert(urls.end(), settings_.source.begin(), settings_.source.end());
+  std::vector<SourceList::Named> places;
+  for (const SourceTalk::Heard& heard : talk_->having(head()))
+    places.push_back({heard.said.content, reach_of(heard)});
+  const auto configured = SourceList::configured(settings_.source);
+  places.insert(places.end(), configured.begin(), configured.end());
   if (const auto origin = origin_content())
-    urls.insert(standing().hears_origin ? urls.begin() : urls.end(), *origin);
-  std::erase(urls, context_.content);  // not from ourselves
-  sources_.set(std::move(urls));
+    places.insert(standing().hears_origin ? places.begin() : places.end(),
+                  {*origin, SourceReach::anywhere()});
+  std::erase_if(places, [&](const auto& place) {  // not from ourselves
+    return place.url == context_.content;
+  });
+  sources_.set(places);
+}
+
+SourceReach MirrorRole::reach_of(const SourceTalk::Heard& heard) const {
+  return SourceReach::named_at(heard.from).also(settings_.source_ranges);
 }
 
 std::unique_ptr<ManySources> MirrorRole::new_source(std::uint64_t version) {
@@ -61,15 +71,16 @@ std::vector<std::string> MirrorRole::place(std::uint64_t version) {
 void MirrorRole::ask_place(std::uint64_t version, const Places& places) {
   if (stopping_ || paused_)
     return places->set_exception(std::make_exception_ptr(tree::Cancelled()));
-  talk_->ask_to_pull(version, [this, version, places](std::optional<proto::HaveAnswer> said) {
+  talk_->ask_to_pull(version, [this, version, places](std::optional<SourceTalk::Heard> heard) {
     using Pull = proto::HaveAnswer::Pull;
+    const proto::HaveAnswer* const said = heard ? &heard->said : nullptr;
     if (said && said->pull == Pull::Later) {
       place_.start(std::chrono::milliseconds(std::max<std::uint64_t>(said->again_ms, 100)),
                    [this, version, places] { ask_place(version, places); });
       return;
     }
     list_sources();
-    if (said && said->pull == Pull::Others) sent_to(*said);
+    if (said && said->pull == Pull::Others) sent_to(*heard);
     std::vector<std::string> order = sources_.order();
     log_.info("version {}: {}; first from {}", version,
               !said                          ? "nobody says where to pull it from"
@@ -81,16 +92,18 @@ void MirrorRole::ask_place(std::uint64_t version, const Places& places) {
 }
 
 // Those who sent us on are not asked themselves, unless it has come to nothing before.
-void MirrorRole::sent_to(const proto::HaveAnswer& said) {
-  std::vector<std::string> urls = said.sources;
-  for (const SourceList::Place& place : sources_.places()) urls.push_back(place.url);
+void MirrorRole::sent_to(const SourceTalk::Heard& heard) {
+  std::vector<SourceList::Named> places;
+  for (const std::string& url : heard.said.sources) places.push_back({url, reach_of(heard)});
+  for (const SourceList::Place& place : sources_.places())
+    places.push_back({place.url, place.reach});
   const auto origin = origin_content();
-  const auto spared = [&](const std::string& url) {
-    return url == said.content || (origin && url == *origin);
+  const auto spared = [&](const SourceList::Named& place) {
+    return place.url == heard.said.content || (origin && place.url == *origin);
   };
-  const bool some = !std::ranges::all_of(urls, spared);
-  if (some && !referral_failed_) std::erase_if(urls, spared);
-  sources_.set(std::move(urls));
+  const bool some = !std::ranges::all_of(places, spared);
+  if (some && !referral_failed_) std::erase_if(places, spared);
+  sources_.set(places);
 }
 
 // ---- versions that others hand on ----
@@ -98,7 +111,7 @@ void MirrorRole::sent_to(const proto::HaveAnswer& said) {
 void MirrorRole::ask_handed_on(const std::string& endpoint, std::uint64_t number) {
   context_.subscriber->ask_at(
       endpoint, "tree", {{"name", settings_.name}, {"number", number}},
-      [this, endpoint](proto::Decoded<proto::Answer> answer) {
+      [this, endpoint](proto::Decoded<proto::Answer> answer, const std::string&) {
         if (!stopping_ && answer && !answer->refused && !answer->parts.empty())
           take_handed_on(endpoint, *answer);
       });

@@ -140,7 +140,8 @@ void MirrorRole::ask_version(const proto::Hash& stream, std::uint64_t number,
   proto::Map args{{"name", settings_.name}};
   if (number > 0) args.emplace_back("number", number);
   context_.subscriber->ask(stream, attempt, "tree", args,
-                           [this, stream, number, attempt](proto::Decoded<proto::Answer> answer) {
+                           [this, stream, number, attempt](proto::Decoded<proto::Answer> answer,
+                                                           const std::string&) {
     if (!stopping_) version_answered(stream, number, attempt, answer);
   });
 }

@@ -138,7 +138,8 @@ void OriginRole::opened(Opened found) {
   root_check_.start(kRootCheck, [this] { check_root(); });
   reconcile_.start(settings_.reconcile, [this] { reconcile(); });
   tidy_.start(kTidyAfter, [this] { tidy(); });
-  closed_number_ = found.newest ? found.newest->record.number : 0;
+  if (found.newest) newest_here_ = found.newest->record;
+  closed_number_ = newest_here_ ? newest_here_->number : 0;
   if (found.unannounced.empty()) return look_elsewhere();
   after_looking_elsewhere();
 }
@@ -146,7 +147,8 @@ void OriginRole::opened(Opened found) {
 // The first version is published by itself, also of a tree that waits for `publish` otherwise.
 void OriginRole::after_looking_elsewhere() {
   looked_elsewhere_ = true;
-  if (state_ == TreeState::Fork) {
+  if (state_ == TreeState::Fork || nobody_since_) {
+    nobody_since_.reset();
     state_ = TreeState::Current;
     last_error_.clear();
   }

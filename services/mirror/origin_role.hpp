@@ -6,6 +6,7 @@
 #include "services/mirror/hooks.hpp"
 #include "services/mirror/importer.hpp"
 #include "services/mirror/index_reader.hpp"
+#include "services/mirror/known_elsewhere.hpp"
 #include "services/mirror/shown_progress.hpp"
 #include "services/mirror/tree_diffs.hpp"
 #include "services/mirror/tree_holder.hpp"
@@ -84,6 +85,9 @@ class OriginRole final : public TreeRole {
   static constexpr base::Duration kReopen = std::chrono::seconds(20);
   // First the mirrors get what was published.
   static constexpr base::Duration kTidyAfter = std::chrono::seconds(5);
+  // So long an origin without a version waits for one answer of those it can ask.
+  static constexpr base::Duration kSomebody = std::chrono::seconds(30);
+  static constexpr base::Duration kAskElsewhereAgain = std::chrono::seconds(1);
   // A root that is mounted over, unmounted or put in another's place tells nobody.
   static constexpr base::Duration kRootCheck = std::chrono::seconds(5);
 
@@ -114,7 +118,24 @@ class OriginRole final : public TreeRole {
   void stopped_half(const std::string& why);
   void look_elsewhere();
   void after_looking_elsewhere();
-  void go_on_from(const proto::VersionRecord& record, peer::ControlReply reply);
+  // What others answered, and how much is here.
+  struct Found {
+    std::size_t asked = 0;
+    std::size_t silent = 0;  // of them
+    bool nobody = false;     // not one of them has answered who might hold the tree
+    Weighed weighed;
+    proto::TreeCounts here;
+    std::string problem;  // it could not be weighed
+  };
+  void ask_elsewhere(std::uint64_t number, const std::string& source,
+                     std::move_only_function<void(Found)> done);
+  void judge_elsewhere(const Found& found);
+  // Is it too early to call a tree new of which there is nothing here?
+  bool waits_for_answers(const Found& found);
+  // Nothing is published until an operator has said how to go on.
+  void hold_back(std::uint64_t number, const std::string& why, const std::string& more = "");
+  void go_on_from(const proto::VersionRecord& record,
+                  std::move_only_function<void(const std::string& problem)> done);
   void imported();
   // Verify (origin_verify.cpp)
   void mend(tree::VerifyResult found, peer::ControlReply reply);
@@ -143,8 +164,11 @@ class OriginRole final : public TreeRole {
   bool looked_elsewhere_ = false;
   bool verifying_ = false;
   ShownProgress progress_;  // of that
+  std::optional<base::MonoTime> nobody_since_;  // has answered what they know
   bool behind_ = false;  // others know later versions
-  std::uint64_t closed_number_ = 0;  // the newest in the index at the start
+  // The newest in the index at the start; none: there is no version.
+  std::optional<proto::VersionRecord> newest_here_;
+  std::uint64_t closed_number_ = 0;  // its number
   std::deque<Rolling> rolling_;
   std::uint64_t looks_ = 0;   // begun
   std::uint64_t looked_ = 0;  // the last that has ended

@@ -58,7 +58,7 @@ void SealKeeper::ask(std::uint32_t attempt) {
   const std::uint64_t number = wanted_->number;
   context_.subscriber->ask(
       wanted_of_, attempt, "tree", {{"name", settings_.name}, {"number", number}},
-      [this, number, attempt](proto::Decoded<proto::Answer> answer) {
+      [this, number, attempt](proto::Decoded<proto::Answer> answer, const std::string&) {
         if (stopping_ || number != wanted_->number) return;
         if (answer && take(*answer)) return;
         log_.debug("version {}: its signed event is not to be had yet", number);

@@ -15,6 +15,7 @@ std::string_view to_string(SourceList::State state) noexcept {
   switch (state) {
     case SourceList::State::Ready: return "ready";
     case SourceList::State::Failing: return "failing";
+    case SourceList::State::Refused: return "refused";
     case SourceList::State::SetAside: break;
   }
   return "set_aside";
@@ -22,17 +23,32 @@ std::string_view to_string(SourceList::State state) noexcept {
 
 SourceList::State SourceList::state(const Record& record, base::MonoTime now) const {
   if (now < record.aside_until) return State::SetAside;
-  return now < record.failing_until ? State::Failing : State::Ready;
+  if (now >= record.failing_until) return State::Ready;
+  return record.refused ? State::Refused : State::Failing;
 }
 
-void SourceList::set(std::vector<std::string> urls) {
+std::vector<SourceList::Named> SourceList::configured(const std::vector<std::string>& urls) {
+  std::vector<Named> named;
+  for (const std::string& url : urls) named.push_back({url, SourceReach::anywhere()});
+  return named;
+}
+
+void SourceList::set(const std::vector<Named>& named) {
   const std::lock_guard lock(mutex_);
   urls_.clear();
-  for (std::string& url : urls)
-    if (!url.empty() && std::ranges::find(urls_, url) == urls_.end())
-      urls_.push_back(std::move(url));
+  std::map<std::string, SourceReach> reaches;
+  for (const auto& [url, reach] : named) {
+    if (url.empty()) continue;
+    if (std::ranges::find(urls_, url) == urls_.end()) urls_.push_back(url);
+    reaches[url] |= reach;
+  }
   const base::MonoTime now = clock_.now().mono;
-  for (const std::string& url : urls_) records_.try_emplace(url);
+  for (auto& [url, reach] : reaches) {
+    Record& record = records_[url];
+    if (record.reach == reach) continue;
+    record.reach = std::move(reach);
+    if (std::exchange(record.refused, false)) record.failing_until = {};  // by another's word
+  }
   // What others name must not grow without bound; a place that has misbehaved stays known longest.
   for (auto it = records_.begin(); it != records_.end() && records_.size() > kMost;)
     it = std::ranges::find(urls_, it->first) == urls_.end() &&
@@ -47,8 +63,11 @@ std::vector<std::string> SourceList::order() const {
   const auto state_of = [&](const std::string& url) { return state(records_.at(url), now); };
   std::vector<std::string> order = urls_;
   std::ranges::stable_sort(order, {}, state_of);
-  if (!order.empty() && state_of(order.front()) == State::Ready)
-    order.erase(std::ranges::find(order, State::SetAside, state_of), order.end());
+  if (order.empty()) return order;
+  const State best = state_of(order.front());
+  const State left = best == State::Ready ? State::SetAside : State::Refused;
+  if (best != State::Refused)
+    order.erase(std::ranges::lower_bound(order, left, {}, state_of), order.end());
   return order;
 }
 
@@ -67,10 +86,23 @@ void SourceList::bad(const std::string& url, const proto::Hash& item, const std:
   ++times_set_aside_;
 }
 
+SourceReach SourceList::reach_of(const std::string& url) const {
+  const std::lock_guard lock(mutex_);
+  const auto it = records_.find(url);
+  return it == records_.end() ? SourceReach() : it->second.reach;
+}
+
+void SourceList::refused(const std::string& url, const std::string& why) {
+  failed(url, why);
+  const std::lock_guard lock(mutex_);
+  records_[url].refused = true;
+}
+
 void SourceList::failed(const std::string& url, const std::string& why) {
   const std::lock_guard lock(mutex_);
   Record& record = records_[url];
   record.last_error = why;
+  record.refused = false;
   record.backoff = longer(record.backoff, kBackoff, kBackoffMost);
   const base::MonoTime now = clock_.now().mono;
   record.failing_until = now + record.backoff;
@@ -81,6 +113,7 @@ void SourceList::delivered(const std::string& url, std::uint64_t bytes) {
   const std::lock_guard lock(mutex_);
   Record& record = records_[url];
   record.bytes += bytes;
+  record.refused = false;
   record.backoff = {};
   record.failing_until = {};
   record.failing_since.reset();
@@ -95,8 +128,10 @@ SourceList::State SourceList::state_of(const std::string& url) const {
 bool SourceList::given_up(const std::string& url) const {
   const std::lock_guard lock(mutex_);
   const auto it = records_.find(url);
-  return it != records_.end() && it->second.failing_since &&
-         clock_.now().mono - *it->second.failing_since >= kGivenUp;
+  if (it == records_.end()) return false;
+  const Record& record = it->second;
+  return record.refused || (record.failing_since &&
+                            clock_.now().mono - *record.failing_since >= kGivenUp);
 }
 
 std::vector<SourceList::Place> SourceList::places() const {
@@ -105,7 +140,7 @@ std::vector<SourceList::Place> SourceList::places() const {
   std::vector<Place> places;
   for (const std::string& url : urls_) {
     const Record& r = records_.at(url);
-    places.push_back({url, state(r, now), r.bytes, r.bad_items, r.last_error});
+    places.push_back({url, r.reach, state(r, now), r.bytes, r.bad_items, r.last_error});
   }
   return places;
 }

@@ -5,6 +5,7 @@
 
 #include "bus/base/clock.hpp"
 #include "proto/bytes.hpp"
+#include "services/mirror/source_reach.hpp"
 
 #include <cstdint>
 #include <map>
@@ -32,22 +33,35 @@ class SourceList {
 
   explicit SourceList(const base::Clock& clock) : clock_(clock) {}
 
+  struct Named {
+    std::string url;
+    SourceReach reach;  // by who named it
+  };
+  // As an operator names them.
+  static std::vector<Named> configured(const std::vector<std::string>& urls);
+
   // Those there are now, in the order to ask them; each once. What is known of one that comes again
   // stays known.
-  void set(std::vector<std::string> urls);
+  void set(const std::vector<Named>& named);
+  // Where it may lead, as it was last set.
+  SourceReach reach_of(const std::string& url) const;
   // In the order to ask them: those that do well, then those that fail; those that are set aside
-  // only where none does well.
+  // only where none does well, those that are refused where there are no others.
   std::vector<std::string> order() const;
 
   void bad(const std::string& url, const proto::Hash& item, const std::string& why);
   void failed(const std::string& url, const std::string& why);
+  // It leads where it must not: asked again after a while, as one that failed, but it is not waited
+  // for.
+  void refused(const std::string& url, const std::string& why);
   void delivered(const std::string& url, std::uint64_t bytes);
 
-  enum class State { Ready, Failing, SetAside };
+  enum class State { Ready, Failing, SetAside, Refused };
   State state_of(const std::string& url) const;
   bool given_up(const std::string& url) const;
   struct Place {
     std::string url;
+    SourceReach reach;
     State state = State::Ready;
     std::uint64_t bytes = 0;
     std::uint64_t bad_items = 0;  // ever
@@ -59,6 +73,8 @@ class SourceList {
  private:
   struct Record {
     std::uint64_t bytes = 0, bad_items = 0;
+    SourceReach reach{};
+    bool refused = false;  // that is how it failed last
     std::unordered_set<proto::Hash> bad{};  // since it was last set aside
     base::Duration aside{}, backoff{};
     base::MonoTime aside_until{}, failing_until{};

@@ -66,9 +66,9 @@ void SourceTalk::tell(const std::string& endpoint, OnPlace on_place) {
                                    now.complete ? content_ : std::string()};
   subscriber_.ask_at(endpoint, "have", proto::to_args(request),
                      [this, endpoint, on_place = std::move(on_place)](
-                         proto::Decoded<proto::Answer> answer) mutable {
+                         proto::Decoded<proto::Answer> answer, const std::string& from) mutable {
                        if (!stopped_)
-                         answered(endpoint, std::move(answer), std::move(on_place));
+                         answered(endpoint, std::move(answer), from, std::move(on_place));
                      });
 }
 
@@ -81,7 +81,7 @@ base::Duration SourceTalk::pace(const Peer& peer) const {
 }
 
 void SourceTalk::answered(const std::string& endpoint, proto::Decoded<proto::Answer> answer,
-                          OnPlace on_place) {
+                          const std::string& from, OnPlace on_place) {
   Peer& peer = peers_[endpoint];
   peer.asking = false;
   peer.tried = true;
@@ -90,9 +90,10 @@ void SourceTalk::answered(const std::string& endpoint, proto::Decoded<proto::Ans
     if (auto said = proto::have_answer(answer->fields)) peer.said = std::move(*said);
   const base::MonoTime now = loop_.now().mono;
   if (peer.said) peer.heard = now;
+  peer.from = from;
   peer.due = std::exchange(peer.soon, false) && peer.said ? now : now + pace(peer);
   const std::optional<proto::HaveAnswer> said = peer.said;
-  if (on_place) on_place(said);
+  if (on_place) on_place(said ? std::optional(Heard{*said, from}) : std::nullopt);
   if (said && said->number > handlers_.standing().known) handlers_.on_newer(endpoint, said->number);
 }
 
@@ -104,13 +105,14 @@ std::vector<std::string> SourceTalk::answering() const {
   return who;
 }
 
-std::vector<std::string> SourceTalk::having(std::uint64_t version) const {
-  std::vector<std::string> urls;
+std::vector<SourceTalk::Heard> SourceTalk::having(std::uint64_t version) const {
+  std::vector<Heard> all;
   for (const std::string& endpoint : answering()) {
-    const proto::HaveAnswer& said = *peers_.at(endpoint).said;
-    if (said.number >= version && !said.content.empty()) urls.push_back(said.content);
+    const Peer& peer = peers_.at(endpoint);
+    if (peer.said->number >= version && !peer.said->content.empty())
+      all.push_back({*peer.said, peer.from});
   }
-  return urls;
+  return all;
 }
 
 bool SourceTalk::heard(base::Duration within) const {

@@ -25,6 +25,10 @@ class SourceTalk {
     bool hears_origin = false;            // by the bus: then nobody need be asked what is new
     bool complete = true;                 // what is committed lacks nothing: others may pull it
   };
+  struct Heard {
+    proto::HaveAnswer said;
+    std::string from;  // where whoever said it was, as net::ZmqSender::address()
+  };
   struct Handlers {
     std::function<Standing()> standing;
     // `endpoint` has a version that is not known here.
@@ -38,8 +42,8 @@ class SourceTalk {
   void wake();
   void stop();
 
-  // Content listeners of those who answer and have at least `version`.
-  std::vector<std::string> having(std::uint64_t version) const;
+  // What those said who answer, have a content listener and at least `version`.
+  std::vector<Heard> having(std::uint64_t version) const;
   // Who answers, the one to ask first before the others.
   std::vector<std::string> answering() const;
   // Somebody said within `within` what he has.
@@ -47,13 +51,14 @@ class SourceTalk {
 
   // Asks where to pull `version` from, whoever answers first; nothing if nobody does. Until
   // pulled() everybody is told that we are at it.
-  using OnPlace = std::move_only_function<void(std::optional<proto::HaveAnswer>)>;
+  using OnPlace = std::move_only_function<void(std::optional<Heard>)>;
   void ask_to_pull(std::uint64_t version, OnPlace on_place);
   void pulled();
 
  private:
   struct Peer {
     std::optional<proto::HaveAnswer> said{};  // the answer, if there was one to the last question
+    std::string from{};                       // where it came from
     base::MonoTime heard{};
     base::MonoTime due{};  // when to tell it again
     bool asking = false;
@@ -64,7 +69,7 @@ class SourceTalk {
   void look_around();
   void tell(const std::string& endpoint, OnPlace on_place);
   void answered(const std::string& endpoint, proto::Decoded<proto::Answer> answer,
-                OnPlace on_place);
+                const std::string& from, OnPlace on_place);
   base::Duration pace(const Peer& peer) const;
 
   base::Loop& loop_;

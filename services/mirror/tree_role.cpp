@@ -73,8 +73,8 @@ std::string seen_content(const std::string& url, const std::string& peer) {
 void TreeRole::have(const proto::HaveRequest& request, const std::string& peer, base::Now now,
                     peer::ServeReply reply) {
   PullDesk::Verdict verdict =
-      desk_.said(request.run, request.number, request.want, seen_content(request.content, peer),
-                 committed_, now.mono);
+      desk_.said({net::neighbourhood(peer), request.run}, request.number, request.want,
+                 seen_content(request.content, peer), committed_, now.mono);
   proto::HaveAnswer answer;
   answer.number = committed_;
   answer.content = content_url();

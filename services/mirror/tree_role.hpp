@@ -5,7 +5,6 @@
 #include "bus/base/log.hpp"
 #include "bus/base/loop.hpp"
 #include "bus/base/metrics.hpp"
-#include "bus/peer/asker.hpp"
 #include "bus/peer/control_socket.hpp"
 #include "bus/peer/publisher.hpp"
 #include "bus/peer/subscriber.hpp"
@@ -23,6 +22,8 @@
 #include <string>
 
 namespace mirrorbus::mirror {
+
+class KnownElsewhere;
 
 // Where a tree's versions are announced, below `base` = prefix.env.
 inline std::string update_topic(const std::string& base, const std::string& tree) {
@@ -44,8 +45,7 @@ struct TreeContext {
   std::string authorities;  // of https sources
   bool serving = false;   // there is a content listener
   proto::Bytes run;       // drawn by this run of the daemon, proto::kRunSize bytes
-  peer::Asker* asker = nullptr;        // to ask these, where there are any:
-  std::vector<std::string> elsewhere = {};  // others' serve sockets
+  KnownElsewhere* elsewhere = nullptr;  // only where there are origins
 
   std::string update_topic(const std::string& tree) const {
     return mirror::update_topic(base, tree);

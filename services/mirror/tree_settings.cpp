@@ -16,6 +16,16 @@ TreeSettings::Command read_command(const base::ConfigTable& table, base::Duratio
   return command;
 }
 
+std::vector<net::AddressRange> read_ranges(const base::ConfigTable& table, const char* key) {
+  std::vector<net::AddressRange> ranges;
+  for (const std::string& text : table.texts(key)) {
+    const auto range = net::AddressRange::parse(text);
+    if (!range) table.fail(key, "\"" + text + "\" is not an address or a range like 10.0.0.0/8");
+    ranges.push_back(*range);
+  }
+  return ranges;
+}
+
 std::uint64_t file_size(const base::ConfigTable& table, const char* key, std::uint64_t fallback) {
   if (!table.has(key)) return fallback;
   const auto size = tree::parse_file_size(table.text(key));
@@ -37,12 +47,7 @@ TreeSettings read_one(const base::ConfigTable& table) {
   tree.work = table.text("work", "");
   if (!tree.work.empty() && !tree.work.starts_with('/')) table.fail("work", "must be absolute");
 
-  for (const std::string& text : table.texts("serve_to")) {
-    const auto range = net::AddressRange::parse(text);
-    if (!range)
-      table.fail("serve_to", "\"" + text + "\" is not an address or a range like 10.0.0.0/8");
-    tree.serve_to.push_back(*range);
-  }
+  tree.serve_to = read_ranges(table, "serve_to");
 
   tree.publish_auto = table.choice("publish", {"auto", "manual"}, "auto") == "auto";
   tree.settle = table.duration("settle", tree.settle);
@@ -102,6 +107,7 @@ TreeSettings read_one(const base::ConfigTable& table) {
   for (const std::string& url : tree.source)
     if (!url.starts_with("http://") && !url.starts_with("https://"))
       table.fail("source", "\"" + url + "\" must begin with http:// or https://");
+  tree.source_ranges = read_ranges(table, "source_ranges");
   tree.rates = read_rates(table);
   tree.priority = static_cast<unsigned>(table.integer("priority", tree.priority, 1, 9));
   if (table.has("dscp")) table.fail("dscp", "stands in [transfer], for all trees");

@@ -61,6 +61,7 @@ struct TreeSettings {
   std::optional<bool> devices;      // empty: as root
   bool safe_links = false, nosuid = false, nodev = false;
   std::vector<std::string> source;  // further content sources: http:// or https://
+  std::vector<net::AddressRange> source_ranges;  // where sources may lead that others name
   base::Duration stale_after = std::chrono::seconds(30);
   RatePlan rates;                   // of what comes in
   unsigned priority = 5;            // of its share in the site's rate: 1 to 9

@@ -5,21 +5,28 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 
-from mirroring import Mirroring
-from world import main, until
+import msgpack
+import zmq
+
+from knot import KnotWorld
+from mirroring import MIRROR, Mirroring
+from world import free_ports, main, until
 
 
-class Forks(Mirroring):
+class LostStates(Mirroring):
     def setUp(self):
         super().setUp()
         self.tree.mkdir(parents=True)
 
     def knows_the_mirror(self):
         """The origin can ask the mirror what it has."""
+        self.knows(f'static = [{{ serve = "ipc://{self.dir}/mirror.serve" }}]')
+
+    def knows(self, whom):
         text = self.origin_config.read_text()
-        self.origin_config.write_text(text.replace(
-            "[content]", f'[discovery]\nstatic = [{{ serve = "ipc://{self.dir}/mirror.serve" }}]\n[content]', 1))
+        self.origin_config.write_text(text.replace("[content]", f"[discovery]\n{whom}\n[content]", 1))
 
     def published(self, text):
         (self.tree / "file").write_text(text)
@@ -64,7 +71,8 @@ class Forks(Mirroring):
         self.up("origin")
         until(lambda: f"the origin holds back: {self.tree_status('origin')}",
               lambda: self.tree_status("origin")["state"] == "fork")
-        self.assertIn(f"knows version {version} of this tree", self.tree_status("origin")["last_error"])
+        self.assertIn(f"has version {version} of this tree, sealed by this origin",
+                      self.tree_status("origin")["last_error"])
         self.assertIsNone(self.bus_mirror("origin", "publish", "t"))
         self.assertIn(f"--from {version}", self.last_said)
 
@@ -78,16 +86,137 @@ class Forks(Mirroring):
         self.assertEqual(self.published("after that"), version + 2)
         self.assertSame("after that")
 
-    def test_a_state_that_is_lost_is_gone_on_from(self):
-        self.knows_the_mirror()
+    def goes_on_by_itself(self, version):
+        """The state is lost, and the tree is as good as it was."""
+        self.lose_state()
+        (self.tree / "file").write_text("three")
+        self.up("origin")
+        self.reaches(version + 1)
+        self.assertSame("when the origin goes on")
+        self.assertEqual(self.tree_status("mirror")["last_error"], "")
+        self.assertEqual(self.tree_status("origin")["state"], "current")
+        self.assertEqual(self.published("after that"), version + 2)
+        self.assertSame("after that")
+
+    def handed_back(self, version):
+        """What the mirror hands back to whoever asks: the event and its credential."""
+        with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+            socket.linger = 0
+            socket.connect(f"ipc://{self.dir}/mirror.serve")
+            socket.send(msgpack.packb({"v": 1, "id": 1, "verb": "tree", "name": "t", "number": version}))
+            self.assertTrue(socket.poll(10_000), "the mirror answers")
+            parts = socket.recv_multipart()[1:]
+            self.assertEqual(len(parts), 2)
+            return parts
+
+    def hands_back(self, *parts, status="ok"):
+        """A serve socket that answers everybody with these; its endpoint."""
+        context = zmq.Context()
+        socket = context.socket(zmq.ROUTER)
+        socket.linger = 0
+        endpoint = f"tcp://127.0.0.1:{socket.bind_to_random_port('tcp://127.0.0.1')}"
+        over = threading.Event()
+
+        def serve():
+            while not over.is_set():
+                if socket.poll(50):
+                    who, request = socket.recv_multipart()[:2]
+                    said = {"v": 1, "id": msgpack.unpackb(request)["id"], "status": status}
+                    socket.send_multipart([who, msgpack.packb(said), *parts])
+            socket.close()
+            context.term()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        self.addCleanup(thread.join)
+        self.addCleanup(over.set)
+        return endpoint
+
+    def two_versions(self):
         self.start_both()
         self.published("one")
         version = self.published("two")
         self.until_sealed(version)
+        return version
+
+
+class Forks(LostStates):
+    def test_a_state_that_is_lost_is_gone_on_from(self):
+        self.knows_the_mirror()
+        self.goes_on_by_itself(self.two_versions())
+
+    def test_a_state_that_is_lost_with_most_of_the_tree_is_not(self):
+        for number in range(8):
+            (self.tree / f"more{number}").write_text("more")
+        self.knows_the_mirror()
+        version = self.two_versions()
         self.lose_state()
-        (self.tree / "file").write_text("three")
+        kept = self.dir / "kept"
+        self.tree.rename(kept)
+        self.tree.mkdir()
+        (self.tree / "file").write_text("all there is")
         self.holds_back(version)
+        self.assertIn("was the tree lost with the state", self.tree_status("origin")["last_error"])
+        shutil.rmtree(self.tree)
+        kept.rename(self.tree)
         self.goes_on_from(version)
+
+    def test_a_state_that_is_lost_waits_for_somebody_to_answer(self):
+        # Who holds no trees, as a relay, knows nothing of this one.
+        relay = self.hands_back(status="unknown_verb")
+        self.knows(f'static = [{{ serve = "{relay}" }}, {{ serve = "ipc://{self.dir}/mirror.serve" }}]')
+        version = self.two_versions()
+        self.end(self.running["mirror"])
+        self.lose_state()
+        self.up("origin")
+        until(lambda: f"the origin waits: {self.tree_status('origin')}",
+              lambda: "none of the 1 that may know one answers" in self.tree_status("origin")["last_error"])
+        self.assertEqual((self.tree_status("origin")["state"], self.tree_status("origin")["version"]), ("starting", 0))
+        self.up("mirror")
+        self.reaches(version + 1)
+        self.assertSame("when the mirror has answered")
+        self.assertEqual(self.tree_status("origin")["state"], "current")
+
+        # An operator who knows that there is nobody need not wait.
+        self.end(self.running["mirror"])
+        self.lose_state()
+        self.up("origin")
+        self.assertEqual(
+            until("the origin waits", lambda: self.bus_mirror("origin", "accept", "t")), "1")
+
+    def test_what_others_made_up_changes_nothing(self):
+        version = self.two_versions()
+        event, credential = self.handed_back(version)
+        tree_hash = bytes.fromhex(self.tree_status("mirror")["tree_hash"])
+        self.assertIn(tree_hash, event)
+        forged = event.replace(tree_hash, bytes([tree_hash[0] ^ 1]) + tree_hash[1:])
+        forger = self.hands_back(forged, credential)
+        self.lose_state()
+        self.knows(f'static = [{{ serve = "{forger}" }}]')
+        self.end(self.running["mirror"])
+        self.up("origin")
+        until("the origin begins anew, for nobody real can be asked",
+              lambda: self.tree_status("origin")["version"] == 1)
+        self.assertEqual(self.metric("origin", 'mirrorbus_refused_total{reason="bad_path"}'), 1)
+        self.assertIsNone(self.bus_mirror("origin", "adopt", "t", "--from", str(version), "--source", forger))
+        self.assertIn("has not sealed it: bad_path", self.last_said)
+
+    def test_what_nobody_can_show_to_be_sealed_waits_for_an_operator(self):
+        version = self.two_versions()
+        event, _ = self.handed_back(version)
+        silent = self.hands_back(event)
+        self.lose_state()
+        self.knows(f'static = [{{ serve = "{silent}" }}]')
+        self.up("origin")
+        until(lambda: f"the origin holds back: {self.tree_status('origin')}",
+              lambda: self.tree_status("origin")["state"] == "fork")
+        self.assertIn(f"adopt t --from {version} --source {silent}", self.tree_status("origin")["last_error"])
+        self.assertIsNone(self.bus_mirror("origin", "adopt", "t", "--from", str(version)))
+        self.assertIn("not the credential that sealed it", self.last_said)
+        self.assertEqual(
+            self.bus_mirror("origin", "adopt", "t", "--from", str(version), "--source", silent), str(version + 1))
+        self.reaches(version + 1)
+        self.assertSame("on an operator's word")
 
     def test_a_state_restored_from_three_versions_ago_is_gone_on_from(self):
         self.knows_the_mirror()
@@ -144,6 +273,17 @@ class Forks(Mirroring):
         self.assertSame("after accepting")
         self.assertEqual(self.published("on"), newest + 1)
         self.assertEqual(self.tree_status("mirror")["state"], "current")
+
+
+class FoundByName(KnotWorld, LostStates):
+    def test_a_mirror_that_only_dns_knows_is_asked(self):
+        self.ports = {"mirror": free_ports(2)}
+        publish, serve = (f"tcp://127.0.0.1:{port}" for port in self.ports["mirror"])
+        self.config("mirror", MIRROR.format(dir=self.dir), publish=publish, serve=serve)
+        self.zone("mirror")
+        _, port = self.start_dns()
+        self.knows(f'domains = ["example.org"]\nresolvers = ["127.0.0.1:{port}"]')
+        self.goes_on_by_itself(self.two_versions())
 
 
 if __name__ == "__main__":

@@ -267,16 +267,24 @@ class Liar(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
+class Redirects(http.server.BaseHTTPRequestHandler):
+    """Sends everybody to `server.to`."""
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        self.send_response(302)
+        self.send_header("Location", self.server.to + self.path)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_POST = do_GET
+
+
 class SeveralSources(Sharing):
     def liar(self, origin):
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Liar)
-        server.origin = origin
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        self.addCleanup(thread.join)
-        self.addCleanup(server.server_close)
-        self.addCleanup(server.shutdown)
-        return f"http://127.0.0.1:{server.server_address[1]}"
+        return self.serve_http(Liar, origin=origin)
 
     def test_one_that_lies_is_set_aside_and_the_sync_goes_on(self):
         dead, content = free_ports(2)
@@ -296,6 +304,67 @@ class SeveralSources(Sharing):
         self.assertEqual(sources[good]["state"], "ready")
         self.assertFalse(self.said("m1", "sync failed"))
         self.assertEqual(self.metric("m1.state", "mirrorbus_tree_sources_set_aside_total"), 1)
+
+    def serve_http(self, handler, **attributes):
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        for name, value in attributes.items():
+            setattr(server, name, value)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        self.addCleanup(thread.join)
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        return f"http://127.0.0.1:{server.server_address[1]}"
+
+    def namer(self, **answer):
+        """A serve socket that answers every `have` alike, and nothing else."""
+        context = zmq.Context()
+        socket = context.socket(zmq.ROUTER)
+        socket.linger = 0
+        port = socket.bind_to_random_port("tcp://127.0.0.1")
+        over = threading.Event()
+
+        def serve():
+            while not over.is_set():
+                if not socket.poll(50):
+                    continue
+                who, request = socket.recv_multipart()[:2]
+                asked = msgpack.unpackb(request)
+                said = {"status": "ok", **answer} if asked["verb"] == "have" else {"status": "not_held"}
+                socket.send_multipart([who, msgpack.packb({"v": 1, "id": asked["id"], **said})])
+            socket.close()
+            context.term()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        self.addCleanup(thread.join)
+        self.addCleanup(over.set)
+        return f"tcp://127.0.0.1:{port}"
+
+    def test_one_that_is_named_where_its_namer_is_not_is_never_asked(self):
+        """A peer at a loopback address names the link, as one would to reach a cloud's metadata service."""
+        dead, content = free_ports(2)
+        good = f"http://127.0.0.1:{content}"
+        inward = "http://169.254.77.77:80"
+        redirects = self.serve_http(Redirects, to=inward)
+        RandomTree(self.dir / "a/tree", 100, 6)
+        self.up("origin", self.origin(bus=f'advertise_content = "http://127.0.0.1:{dead}"', content=content))
+        version = self.publish()
+        hostile = self.namer(number=version, content="", pull="others", sources=[inward, redirects], again_ms=1000)
+        mirror = self.mirror("m1", ["origin"], more=f'source = ["{good}"]')
+        mirror.write_text(mirror.read_text().replace("static = [", f'static = [{{ serve = "{hostile}" }}, ', 1))
+        self.up("m1", mirror)
+        self.reaches("m1", version)
+        self.assertSame("m1", "past sources that must not be asked")
+        sources = {s["url"]: s for s in self.status("m1")["sources"]}
+        for url in (inward, redirects):
+            self.assertTrue(sources[url]["last_error"].startswith("forbidden_address: "), sources)
+            self.assertIn("169.254.77.77", sources[url]["last_error"])
+            self.assertEqual((sources[url]["bytes"], sources[url]["state"] == "failing"), (0, False), sources)
+        self.assertEqual(sources[good]["state"], "ready")
+        self.assertGreaterEqual(
+            self.metric("m1.state", 'mirrorbus_refused_total{reason="forbidden_address"}'), 2)
+        self.assertFalse(self.said("m1", "sync failed"))
 
 
 if __name__ == "__main__":

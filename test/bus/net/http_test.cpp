@@ -528,6 +528,61 @@ TEST_CASE("the client keeps its limits", "[http]") {
   CHECK_FALSE(kind(s.url + "/hello"));
 }
 
+TEST_CASE("a client connects only where it may, wherever a name or a redirect leads", "[http]") {
+  Served here, there;
+  here.server->route("/away", [&](HttpRequest, HttpReply reply) {
+    HttpResponse response = HttpResponse::text(302, "");
+    response.headers.emplace_back("Location", there.url + "/hello");
+    reply(std::move(response));
+  });
+  int reached = 0;
+  there.server->route("/hello", [&](HttpRequest, HttpReply reply) {
+    ++reached;
+    reply(HttpResponse::text(200, "inside"));
+  });
+  here.start();
+  there.start();
+  using Asked = std::pair<std::string, std::string>;
+  std::vector<Asked> asked;
+  bool first_may = true, redirect_may = false;
+  HttpFetch fetch;
+  fetch.direct = true;
+  fetch.may_connect = [&](const Address& to, const std::optional<Address>& from) {
+    asked.emplace_back(to_text(to), from ? to_text(*from) : "");
+    return from ? redirect_may : first_may;
+  };
+  {
+    HttpClient client;
+    const Got got = get(client, here.url + "/away", fetch);
+    REQUIRE_FALSE(got.outcome);
+    CHECK(got.outcome.error().kind == Kind::Forbidden);
+    CHECK(got.outcome.error().text.find("127.0.0.1") != std::string::npos);
+    CHECK(asked == std::vector<Asked>{{"127.0.0.1", ""}, {"127.0.0.1", "127.0.0.1"}});
+    CHECK(reached == 0);
+    // On a connection that is there already the redirect is one all the same.
+    asked.clear();
+    CHECK_FALSE(get(client, here.url + "/away", fetch).outcome);
+    CHECK(asked == std::vector<Asked>{{"127.0.0.1", "127.0.0.1"}});
+    redirect_may = true;
+    CHECK(get(client, here.url + "/away", fetch).body == "inside");
+  }
+  first_may = false;
+  asked.clear();
+  HttpClient client;
+  const std::string port = here.url.substr(here.url.rfind(':'));
+  for (const std::string host : {"127.0.0.1", "localhost", "0.0.0.0", "[::ffff:127.0.0.1]"}) {
+    CAPTURE(host);
+    const Got got = get(client, "http://" + host + port + "/hello", fetch);
+    REQUIRE_FALSE(got.outcome);
+    CHECK(got.outcome.error().kind == Kind::Forbidden);
+  }
+  CHECK(asked.size() >= 4);  // of a name, each address that it has
+  fetch.may_connect = [](const Address&, const std::optional<Address>&) -> bool {
+    throw std::runtime_error("no addresses");
+  };
+  CHECK_THROWS_WITH(get(client, here.url + "/hello", fetch), "no addresses");
+}
+
 namespace {
 
 // The type of service that the first packets of an accepted connection had.

@@ -1,5 +1,6 @@
 #include "bus/peer/asker.hpp"
 
+#include "bus/peer/serve_server.hpp"
 #include "test/support/temp_dir.hpp"
 #include "test/support/test_loop.hpp"
 
@@ -17,7 +18,8 @@ struct Fixture : test::TestLoop {
   std::vector<proto::Reject> refused;
 
   peer::Asker::OnAnswer on_answer() {
-    return [this](proto::Decoded<proto::Answer> answer) {
+    return [this](proto::Decoded<proto::Answer> answer, const std::string& from) {
+      CHECK(from.empty());
       REQUIRE_FALSE(answer);
       refused.push_back(answer.error());
     };
@@ -41,7 +43,25 @@ TEST_CASE("where one cannot connect, the answer's handler stays with the caller"
     peer::Asker::OnAnswer on_answer = f.on_answer();
     CHECK_THROWS(f.asker.ask("tcp://no-address:1", "info", {}, std::move(on_answer)));
     REQUIRE(on_answer);
-    on_answer(proto::refuse(proto::Reject::Unavailable));
+    on_answer(proto::refuse(proto::Reject::Unavailable), {});
   }
   CHECK(f.refused.size() == 2);
+}
+
+TEST_CASE("an answer says where it comes from", "[asker]") {
+  Fixture f;
+  base::Registry registry;
+  peer::ServeServer server(f.loop, f.context, registry);
+  std::vector<std::string> from;
+  for (const std::string& endpoint :
+       {server.bind("tcp://127.0.0.1:*"), server.bind("ipc://" + (f.tmp / "serve"))})
+    f.asker.ask(endpoint, "no such verb", {},
+                [&from](proto::Decoded<proto::Answer> answer, const std::string& where) {
+                  CHECK(answer);
+                  from.push_back(where);
+                });
+  REQUIRE(f.until([&] { return from.size() == 2; }));
+  std::ranges::sort(from);
+  CHECK(from.front() == "127.0.0.1");
+  CHECK(from.back().starts_with(':'));  // a local socket: who is behind it
 }

@@ -1,5 +1,7 @@
 // Against authorities, certificates and revocation lists that openssl's own tools made.
 #include "bus/trust/x509.hpp"
+
+#include "bus/trust/own_key.hpp"
 #include "test/support/temp_dir.hpp"
 
 #include <cstdlib>
@@ -201,4 +203,20 @@ TEST_CASE("x509: files that say nothing, and files that are not there") {
   CHECK_THROWS(trust::X509Signer(pki.path + "/one.key", pki.path + "/root/ca.pem"));
   pki.trusted.certificates = pki.path + "/none";
   CHECK_THROWS(pki.trusted.verify("", kDocument, ""));
+}
+
+TEST_CASE("x509: what one has signed oneself is told from what others have") {
+  Pki pki;
+  pki.run("leaf", "one ec");
+  pki.run("leaf", "two ec");
+  const trust::Identity own{proto::Scheme::X509, pki.path + "/one.key", pki.path + "/one.pem", ""};
+  const auto signature = own.sign(kDocument);
+  const auto verified = trust::verify_own(own, kDocument, signature);
+  REQUIRE(verified);
+  CHECK(verified->fingerprint == own.fingerprint());
+  CHECK(verified->expires_s == own.expires_s());
+  CHECK(trust::verify_own(own, kDocument, pki.signer("two").sign(kDocument)).error() ==
+        Reject::BadSignature);
+  CHECK(trust::verify_own(own, kDocument + "!", signature).error() == Reject::BadSignature);
+  CHECK(trust::verify_own({}, kDocument, signature).error() == Reject::SchemeMismatch);
 }

@@ -130,7 +130,7 @@ TEST_CASE("what one source lacks comes from the next", "[sources]") {
     (number % 2 ? first : second).things[wanted[static_cast<std::size_t>(number)].hash] =
         content(number);
   SourceList list(first.clock);
-  list.set({first.url, second.url});
+  list.set(SourceList::configured({first.url, second.url}));
   ManySources all(list, [&] { return list.order(); });
   Taker taker(all);
   all.fetch_objects(wanted, taker);
@@ -149,7 +149,7 @@ TEST_CASE("who is away for long does not hold back what the others lack", "[sour
   there.things[wanted[0].hash] = content(0);
   test::VirtualClock clock;
   SourceList list(clock);
-  list.set({"http://127.0.0.1:1", there.url});
+  list.set(SourceList::configured({"http://127.0.0.1:1", there.url}));
   const auto fetch = [&] {
     ManySources all(list, [&] { return list.order(); });
     Taker taker(all);
@@ -167,10 +167,10 @@ TEST_CASE("who is away for long does not hold back what the others lack", "[sour
   clock.pass(std::chrono::seconds(1));
   CHECK(fetch() == 2);
   // Where nobody answers nothing is known.
-  list.set({"http://127.0.0.1:1"});
+  list.set(SourceList::configured({"http://127.0.0.1:1"}));
   CHECK(fetch() == 0);
   list.delivered("http://127.0.0.1:1", 1);
-  list.set({"http://127.0.0.1:1", there.url});
+  list.set(SourceList::configured({"http://127.0.0.1:1", there.url}));
   CHECK(fetch() == 0);
 }
 
@@ -186,7 +186,7 @@ TEST_CASE("what a source spoils comes from the next, and after three it is set a
     if (number < spoilt) liar.things[hash][0] = 'C';
   }
   SourceList list(liar.clock);
-  list.set({liar.url, good.url});
+  list.set(SourceList::configured({liar.url, good.url}));
   ManySources all(list, [&] { return list.order(); });
   Taker taker(all);
   ask_again_and_again(all, wanted, taker);
@@ -213,7 +213,7 @@ TEST_CASE("an answer that breaks off goes on elsewhere", "[sources]") {
         good.things[wanted[static_cast<std::size_t>(number)].hash] = content(number);
   broken.cut_at = 3 * (proto::kContentHeaderSize + content(0).size()) + 5;
   SourceList list(good.clock);
-  list.set({broken.url, good.url});
+  list.set(SourceList::configured({broken.url, good.url}));
   ManySources all(list, [&] { return list.order(); });
   Taker taker(all);
   all.fetch_objects(wanted, taker);
@@ -228,7 +228,7 @@ TEST_CASE("a server that only holds files is asked for each", "[sources]") {
   for (int number = 0; number < 5; ++number)
     files.things[wanted[static_cast<std::size_t>(number)].hash] = content(number);
   SourceList list(files.clock);
-  list.set({files.url});
+  list.set(SourceList::configured({files.url}));
   ManySources all(list, [&] { return list.order(); });
   Taker taker(all);
   all.fetch_objects(wanted, taker);
@@ -238,10 +238,47 @@ TEST_CASE("a server that only holds files is asked for each", "[sources]") {
 TEST_CASE("what was cancelled is not a source's failure", "[sources]") {
   Server server;
   SourceList list(server.clock);
-  list.set({server.url});
+  list.set(SourceList::configured({server.url}));
   ManySources all(list, [&] { return list.order(); });
   all.cancel();
   Taker taker(all);
   CHECK_THROWS_AS(all.fetch_objects(objects(1), taker), tree::Cancelled);
   CHECK(list.places()[0].state == SourceList::State::Ready);
+}
+
+TEST_CASE("a source that another host names at our loopback address is not asked",
+          "[sources]") {
+  Server inward, good;
+  const auto wanted = objects(4);
+  for (int number = 0; number < 4; ++number)
+    good.things[wanted[static_cast<std::size_t>(number)].hash] =
+        inward.things[wanted[static_cast<std::size_t>(number)].hash] = content(number);
+  // By number, and by a name that leads there.
+  const std::string port = inward.url.substr(inward.url.rfind(':'));
+  const std::string url = "http://" + std::string(GENERATE("127.0.0.1", "localhost", "[::1]",
+                                                           "[::ffff:127.0.0.1]", "0.0.0.0")) +
+                          port;
+  CAPTURE(url);
+  SourceList list(good.clock);
+  const auto fetch = [&] {
+    ManySources all(list, [&] { return list.order(); });
+    Taker taker(all);
+    all.fetch_objects(wanted, taker);
+    CHECK(taker.got.size() == 4);
+    const auto complaints = all.complaints();
+    const auto found = complaints.find(proto::Reject::ForbiddenAddress);
+    return found == complaints.end() ? std::uint64_t{0} : found->second;
+  };
+  const auto operators = SourceList::configured({good.url}).front();
+  list.set({{url, mirror::SourceReach::named_at("192.0.2.7")}, operators});
+  CHECK(fetch() == 1);
+  CHECK(inward.asked == 0);
+  CHECK(list.places()[0].state == SourceList::State::Refused);
+  CHECK(list.places()[0].last_error.starts_with("forbidden_address: "));
+  CHECK(fetch() == 0);
+  if (url.find("[::") != url.npos) return;  // nobody listens there
+  // Somebody on this host may name it.
+  list.set({{url, mirror::SourceReach::named_at("127.0.0.1")}, operators});
+  CHECK(fetch() == 0);
+  CHECK(inward.asked == 4);
 }

@@ -23,6 +23,10 @@ proto::Bytes run_of(int number) {
   run.resize(proto::kRunSize, '-');
   return run;
 }
+PullDesk::Asker asker(int number) {
+  return {"10.0." + std::to_string(number / 256) + "." + std::to_string(number % 256),
+          run_of(number)};
+}
 std::string url_of(int number) { return "http://mirror" + std::to_string(number); }
 
 struct Desk {
@@ -33,7 +37,7 @@ struct Desk {
   }
   PullDesk::Verdict said(int who, std::uint64_t number, std::uint64_t want,
                          const std::string& content) {
-    return desk.said(run_of(who), number, want, content, 7, clock.time.mono);
+    return desk.said(asker(who), number, want, content, 7, clock.time.mono);
   }
 };
 
@@ -75,7 +79,7 @@ TEST_CASE("who wants what nobody has puts off nobody", "[desk]") {
   Desk d;
   CHECK(d.said(99, 0, UINT64_MAX).pull == Pull::Later);
   for (int who = 1; who < 5; ++who) {
-    CHECK(d.desk.said(run_of(who), 0, 6, url_of(who), 6, d.clock.time.mono).pull == Pull::Here);
+    CHECK(d.desk.said(asker(who), 0, 6, url_of(who), 6, d.clock.time.mono).pull == Pull::Here);
     d.said(who, 6, 0);
   }
   // A new version: as for every one, the first few pull here.
@@ -128,6 +132,87 @@ TEST_CASE("no more peers are remembered than fit", "[desk]") {
   d.said(6000, 7, 0);
   CHECK(d.desk.peers() == 1);
 }
+TEST_CASE("a number that somebody else asks with is another's", "[desk]") {
+  Desk d;
+  const auto at = [](const std::string& from, int run) {
+    return PullDesk::Asker{from, run_of(run)};
+  };
+  const auto now = [&] { return d.clock.time.mono; };
+  CHECK(d.desk.said(at("192.0.2.1", 1), 7, 0, "http://192.0.2.1", 7, now()).pull == Pull::None);
+  // Who has heard the number says that the peer has nothing, and nothing to hand out.
+  d.desk.said(at("203.0.113.9", 1), 0, 0, "", 7, now());
+  d.desk.said(at("203.0.113.9", 1), 0, 8, "", 7, now());
+  CHECK(d.desk.peers() == 2);
+  const auto sent = d.desk.said(at("192.0.2.2", 2), 0, 8, "", 7, now());
+  CHECK(sent.pull == Pull::Later);  // nobody has 8
+  for (int who = 10; who < 14; ++who) {
+    CHECK(d.said(who, 0, 7).pull == Pull::Here);
+    d.said(who, 7, 0, "");
+  }
+  const auto referred = d.desk.said(at("192.0.2.2", 2), 0, 7, "", 7, now());
+  REQUIRE(referred.pull == Pull::Others);
+  CHECK(referred.sources == std::vector<std::string>{"http://192.0.2.1"});
+}
+
+TEST_CASE("who asks under many numbers has one place, and holds up nobody", "[desk]") {
+  Desk d;
+  const auto crowd = [&](int run, std::uint64_t number, std::uint64_t want,
+                         const std::string& content = "") {
+    return d.desk.said({"203.0.113.9", run_of(run)}, number, want, content, 7, d.clock.time.mono);
+  };
+  CHECK(crowd(1, 0, 7).pull == Pull::Here);
+  for (int run = 2; run < 100; ++run) CHECK(crowd(run, 0, 7).pull == Pull::Later);
+  CHECK(d.desk.peers() == PullDesk::kMostAtOne);
+  // Of the first four it takes two at most, however long it goes on.
+  int places = 1;
+  for (int turn = 0; turn < 200; ++turn) {
+    d.clock.pass(1s);
+    if (turn % 2 == 0 && crowd(2 + turn % 60, 0, 7).pull == Pull::Here) ++places;
+    if (turn == 150) {
+      CHECK(places >= 2);
+      // Nobody has it yet: those who come are let in though the crowd is at it.
+      for (int who = 1; who < 4; ++who) {
+        CHECK(d.said(who, 0, 7, "").pull == Pull::Here);
+        d.said(who, 7, 0, "");
+      }
+    }
+  }
+}
+
+TEST_CASE("who claims under many numbers to have a version is one of those named", "[desk]") {
+  Desk d;
+  for (int run = 0; run < 60; ++run)
+    d.desk.said({"203.0.113.9", run_of(run)}, 7, 0, "http://203.0.113.9:" + std::to_string(run), 7,
+                d.clock.time.mono);
+  for (int who = 1; who < 4; ++who) {
+    d.said(who, 0, 7);
+    d.said(who, 7, 0);
+  }
+  d.said(4, 0, 7);
+  for (int who = 10; who < 16; ++who) {
+    const auto sent = d.said(who, 0, 7);
+    if (sent.pull != Pull::Others) continue;
+    CHECK(sent.sources.size() == 4);
+    CHECK(std::ranges::count_if(sent.sources, [](const std::string& url) {
+            return url.starts_with("http://203.0.113.9");
+          }) == 1);
+  }
+}
+
+TEST_CASE("nobody has more than half of the places at others", "[desk]") {
+  Desk d;
+  for (int who = 1; who < 9; ++who) d.said(who, 7, 0);  // eight have it: room for sixteen
+  for (int who = 20; who < 24; ++who) {
+    CHECK(d.said(who, 0, 7, "").pull == Pull::Here);
+    d.said(who, 7, 0, "");
+  }
+  int places = 0;
+  for (int run = 0; run < 60; ++run)
+    places += d.desk.said({"203.0.113.9", run_of(run)}, 0, 7, "", 7, d.clock.time.mono).pull ==
+              Pull::Others;
+  CHECK(places == 8);
+  for (int who = 30; who < 38; ++who) CHECK(d.said(who, 0, 7, "").pull == Pull::Others);
+}
 
 namespace {
 
@@ -139,7 +224,13 @@ struct Outcome {
 
 // N mirrors hear of a version at once; a third, drawn at random, dies at a random moment of its
 // pull. A pull takes kPull wherever from: two at a time are what a mirror's line bears.
-Outcome simulate(std::uint64_t seed, int count) {
+//
+// `together`: so many of them share an address. `crowd`: so many others, at one more address, say
+// that they pull and never have it.
+Outcome simulate(std::uint64_t seed, int count, int together = 1, int crowd = 0) {
+  const auto mirror = [&](int who) {
+    return PullDesk::Asker{asker(who / together).from, run_of(who)};
+  };
   constexpr base::Duration kPull = 10s;
   std::mt19937_64 random(seed);
   std::vector<int> order(static_cast<std::size_t>(count));
@@ -162,20 +253,28 @@ Outcome simulate(std::uint64_t seed, int count) {
     return base::Duration(any(random));
   };
   for (int i = 0; i < count; ++i) turns.emplace(start + jitter(100ms), i);
+  const base::MonoTime end = start + 30 * kPull;
+  for (int i = 0; i < crowd; ++i) turns.emplace(start, count + i);
   Outcome outcome;
   base::MonoTime last = start;
   while (!turns.empty()) {
     const auto [now, who] = turns.top();
     turns.pop();
+    if (who >= count) {  // under another number each time that it has had enough of one
+      const int run = who + 10'000 * static_cast<int>(now.time_since_epoch() / 40s);
+      desk.said({"203.0.113.9", run_of(run)}, 0, 1, "", 1, now);
+      if (now < end) turns.emplace(now + 1s + jitter(200ms), who);
+      continue;
+    }
     Mirror& m = mirrors[static_cast<std::size_t>(who)];
     if (m.pulling && mortal[static_cast<std::size_t>(who)] && now >= m.dies) continue;
     if (m.pulling && now >= m.ends) {
-      desk.said(run_of(who), 1, 0, url_of(who), 1, now);
+      desk.said(mirror(who), 1, 0, url_of(who), 1, now);
       last = now;
       ++outcome.done;
       continue;
     }
-    const auto verdict = desk.said(run_of(who), 0, 1, url_of(who), 1, now);
+    const auto verdict = desk.said(mirror(who), 0, 1, url_of(who), 1, now);
     if (!m.pulling && verdict.pull != Pull::Later) {
       m.pulling = true;
       m.ends = now + kPull;
@@ -205,6 +304,23 @@ TEST_CASE("a thousand mirrors, a third of which die in mid-pull, need few rounds
     CHECK(outcome.done == kMirrors - kMirrors / 3);
     CHECK(outcome.rounds <= std::ceil(std::log2(kMirrors)) + 3);
     CHECK(outcome.packs <= 4);
+  }
+}
+
+TEST_CASE("mirrors that share an address, and a crowd that only takes places", "[desk][sim]") {
+  constexpr int kMirrors = 300;
+  for (std::uint64_t seed = 1; seed < 6; ++seed) {
+    const Outcome site = simulate(seed, kMirrors, 50);
+    const Outcome crowded = simulate(seed, kMirrors, 1, 60);
+    fmt::print("seed {}: six sites {:.2f} rounds, {} packs; "
+               "beside a crowd {:.2f} rounds, {} packs\n",
+               seed, site.rounds, site.packs, crowded.rounds, crowded.packs);
+    CAPTURE(seed);
+    CHECK(site.done == kMirrors - kMirrors / 3);
+    CHECK(site.rounds <= std::ceil(std::log2(kMirrors)) + 5);
+    CHECK(site.packs <= 4);
+    CHECK(crowded.done == kMirrors - kMirrors / 3);
+    CHECK(crowded.rounds <= std::ceil(std::log2(kMirrors)) + 5);
   }
 }
 

@@ -18,7 +18,7 @@ proto::Hash item(int number) { return proto::sha256(std::to_string(number)); }
 TEST_CASE("a source is set aside for three distinct bad items, and comes back", "[sources]") {
   test::VirtualClock clock;
   SourceList list(clock);
-  list.set({"a", "b", "a", ""});
+  list.set(SourceList::configured({"a", "b", "a", ""}));
   CHECK(list.order() == Order{"a", "b"});
   for (int again = 0; again < 5; ++again) list.bad("a", item(1), "x");
   list.bad("a", item(2), "x");
@@ -44,10 +44,10 @@ TEST_CASE("a source is set aside for three distinct bad items, and comes back", 
 TEST_CASE("where all are set aside they are asked all the same", "[sources]") {
   test::VirtualClock clock;
   SourceList list(clock);
-  list.set({"a"});
+  list.set(SourceList::configured({"a"}));
   for (int number = 0; number < 3; ++number) list.bad("a", item(number), "x");
   CHECK(list.order() == Order{"a"});
-  list.set({"a", "b"});
+  list.set(SourceList::configured({"a", "b"}));
   CHECK(list.order() == Order{"b"});
   list.failed("b", "away");
   CHECK(list.order() == Order{"b", "a"});
@@ -56,7 +56,7 @@ TEST_CASE("where all are set aside they are asked all the same", "[sources]") {
 TEST_CASE("a source that fails is asked last for a while", "[sources]") {
   test::VirtualClock clock;
   SourceList list(clock);
-  list.set({"a", "b"});
+  list.set(SourceList::configured({"a", "b"}));
   list.failed("a", "unreachable");
   CHECK(list.order() == Order{"b", "a"});
   CHECK(list.places().front().state == State::Failing);
@@ -74,9 +74,35 @@ TEST_CASE("what is remembered of places is bounded, and misbehaviour outlives a 
           "[sources]") {
   test::VirtualClock clock;
   SourceList list(clock);
-  list.set({"liar"});
+  list.set(SourceList::configured({"liar"}));
   for (int number = 0; number < 3; ++number) list.bad("liar", item(number), "x");
-  for (int number = 0; number < 500; ++number) list.set({"place" + std::to_string(number)});
-  list.set({"liar", "good"});
+  for (int number = 0; number < 500; ++number)
+    list.set(SourceList::configured({"place" + std::to_string(number)}));
+  list.set(SourceList::configured({"liar", "good"}));
   CHECK(list.order() == Order{"good"});
+}
+
+TEST_CASE("a source that leads where it must not is asked only where there is no other",
+          "[sources]") {
+  test::VirtualClock clock;
+  SourceList list(clock);
+  const auto far = mirror::SourceReach::named_at("192.0.2.7");
+  list.set({{"inward", far}, {"b", far}});
+  list.refused("inward", "forbidden_address: 127.0.0.1");
+  CHECK(list.order() == Order{"b"});
+  CHECK(list.given_up("inward"));  // what it may have is not waited for
+  CHECK(list.places().front().state == State::Refused);
+  CHECK(to_string(State::Refused) == "refused");
+  list.failed("b", "away");
+  CHECK(list.order() == Order{"b"});
+  list.set({{"inward", far}});
+  CHECK(list.order() == Order{"inward"});
+  clock.pass(SourceList::kBackoff);
+  CHECK(list.state_of("inward") == State::Ready);
+  list.refused("inward", "still");
+  // Another's word is another matter.
+  list.set({{"inward", far}, {"inward", mirror::SourceReach::named_at("127.0.0.1")}});
+  CHECK(list.state_of("inward") == State::Ready);
+  CHECK(list.reach_of("inward") == mirror::SourceReach::named_at("127.0.0.1"));
+  CHECK(list.reach_of("never heard of") == mirror::SourceReach());
 }

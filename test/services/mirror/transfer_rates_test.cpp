@@ -177,7 +177,8 @@ TEST_CASE("a real transfer is held to its rate", "[rates]") {
   std::thread thread([&] { loop.run(); });
   TransferRates rates({.usual = 3 * kMiB});
   mirror::TransferLine line(rates, rates.add({}, 5), clock, 0);
-  mirror::HttpSource source(fmt::format("http://127.0.0.1:{}", server.port()), &line);
+  mirror::HttpSource source(fmt::format("http://127.0.0.1:{}", server.port()),
+                            mirror::SourceReach::anywhere(), &line);
   struct Sink final : tree::ContentSink {
     void begin(const proto::Hash&) override {}
     void write(proto::ByteView bytes) override { got += bytes.size(); }

@@ -1,0 +1,100 @@
+#!/usr/bin/python3
+"""A peer on another host names sources: our loopback address, our other address, in every spelling, and a server of
+its own that redirects there. None of it is ever connected to."""
+import pathlib
+import socket
+import subprocess
+import sys
+import threading
+import unittest
+
+import namespaces
+from faulty_trees import Mirroring, RandomTree, free_ports, main, until
+from mirroring import ORIGIN
+
+SERVE, HTTP = 9941, 9944  # nobody else is in the other namespace
+NONE = namespaces.enter("net")
+
+
+class Canary:
+    """Listens at every address of this host, and counts who comes."""
+
+    def __init__(self, test):
+        self.came = []
+        self.socket = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+        self.port = self.socket.getsockname()[1]
+        thread = threading.Thread(target=self.listen)
+        thread.start()
+        test.addCleanup(thread.join)
+        test.addCleanup(self.socket.close)
+        test.addCleanup(self.socket.shutdown, socket.SHUT_RDWR)
+
+    def listen(self):
+        try:
+            while True:
+                connection, peer = self.socket.accept()
+                connection.close()
+                self.came.append(peer[0])
+        except OSError:
+            pass
+
+
+class NamedSources(Mirroring):
+    @classmethod
+    def setUpClass(cls):
+        if NONE:
+            raise unittest.SkipTest(NONE)
+        try:
+            namespaces.loopback()
+            namespaces.Host(60).close()
+        except (RuntimeError, OSError) as error:
+            raise unittest.SkipTest(f"namespaces, but not what it takes in them: {error}") from error
+        super().setUpClass()
+
+    def setUp(self):
+        super().setUp()
+        self.canary = Canary(self)
+        self.host = namespaces.Host(1)
+        self.addCleanup(self.host.close)
+
+    def namer(self, number, urls):
+        program = pathlib.Path(__file__).resolve().with_name("hostile_namer.py")
+        there = self.host.there
+        process = subprocess.Popen(
+            [*self.host.inside, sys.executable, program, f"tcp://{there}:{SERVE}", f"{there}:{HTTP}",
+             f"http://127.0.0.1:{self.canary.port}", str(number), *urls],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.wait, 20)
+        self.addCleanup(process.stdin.close)
+        self.assertEqual(process.stdout.readline(), "ready\n")
+        return f"tcp://{there}:{SERVE}"
+
+    def test_nothing_of_ours_is_connected_to(self):
+        content, dead = free_ports(2)
+        self.config("origin", ORIGIN.format(dir=self.dir).replace("127.0.0.1:0", f"127.0.0.1:{content}"),
+                    bus=f'advertise_content = "http://127.0.0.1:{dead}"')
+        RandomTree(self.tree, 100, 4)
+        self.up("origin")
+        version = self.publish()
+        inward = [f"http://{address}:{self.canary.port}" for address in
+                  ("127.0.0.1", "localhost", "0.0.0.0", "[::1]", "[::ffff:127.0.0.1]", self.host.here)]
+        redirecting = f"http://{self.host.there}:{HTTP}"
+        serve = self.namer(version, [*inward, redirecting])
+        good = f"http://127.0.0.1:{content}"
+        text = self.mirror_config.read_text().replace("static = [", f'static = [{{ serve = "{serve}" }}, ', 1)
+        self.mirror_config.write_text(text + f'source = ["{good}"]\n')
+        self.up("mirror")
+        self.reaches(version)
+        self.assertSame("past all that was named")
+        sources = {s["url"]: s for s in self.control("mirror", "status")[0]["sources"]}
+        for url in [*inward, redirecting]:
+            self.assertTrue(sources[url]["last_error"].startswith("forbidden_address: "), (url, sources))
+        self.assertIn("127.0.0.1", sources[redirecting]["last_error"])
+        self.assertEqual(self.canary.came, [])
+        until("it is counted", lambda: self.metric(
+            "mirror", 'mirrorbus_refused_total{reason="forbidden_address"}') >= len(inward) + 1)
+
+
+if __name__ == "__main__":
+    main(sys.argv)
