@@ -64,11 +64,11 @@ void Landmarks::add(ByteView bytes) {
   at_ += bytes.size();
 }
 
-std::optional<std::int64_t> Landmarks::moved(ByteView piece, std::uint64_t offset,
-                                             std::int64_t expected) const {
+std::optional<std::int64_t> Landmarks::moved(ByteView piece, std::uint64_t offset) const {
   // By nearly the same: how many say so, and exactly what one of them says.
   struct Votes : std::map<std::int64_t, std::pair<std::size_t, std::int64_t>> {
-    void add(std::int64_t by) {
+    void add(std::uint64_t place, std::uint64_t here) {
+      const auto by = static_cast<std::int64_t>(place) - static_cast<std::int64_t>(here);
       auto& [count, exactly] = (*this)[by / kNearby];
       ++count;
       exactly = by;
@@ -79,18 +79,13 @@ std::optional<std::int64_t> Landmarks::moved(ByteView piece, std::uint64_t offse
     const auto known = places_.find(hash);
     if (known == places_.end()) return;
     const std::vector<std::uint64_t>& places = known->second;
-    const auto here = static_cast<std::int64_t>(offset + i);
-    const auto moved_to = [&](std::uint64_t place) {
-      return static_cast<std::int64_t>(place) - here;
-    };
-    if (places.size() == 1) return alone.add(moved_to(places[0]));
-    const std::int64_t wanted = std::max<std::int64_t>(here + expected, 0);
-    auto nearest = std::ranges::lower_bound(places, static_cast<std::uint64_t>(wanted));
-    if (nearest == places.end() ||
-        (nearest != places.begin() && static_cast<std::uint64_t>(wanted) - nearest[-1] <
-                                          *nearest - static_cast<std::uint64_t>(wanted)))
+    const std::uint64_t here = offset + i;
+    if (places.size() == 1) return alone.add(places[0], here);
+    auto nearest = std::ranges::lower_bound(places, here);
+    const bool none_behind = nearest == places.end();
+    if (none_behind || (nearest != places.begin() && here - nearest[-1] < *nearest - here))
       --nearest;
-    repeated.add(moved_to(*nearest));
+    repeated.add(*nearest, here);
   });
   const Votes& votes = alone.empty() ? repeated : alone;
   const auto most =
@@ -123,26 +118,23 @@ std::optional<std::vector<MadePiece>> make_pieces(int target_fd, const FileRef& 
     stored += made.back().stored.size();
   };
   proto::Sha256 hash;
-  std::int64_t moved = 0;
   for (std::uint64_t at = 0; at < target.size; at += sizes.piece) {
     auto piece = std::make_shared<Bytes>(
         read_exactly_at(target_fd, std::min(sizes.piece, target.size - at), at, target.path));
     hash.update(*piece);
-    MadePiece one{piece->size(), 0, 0, {}};
-    if (const auto by = landmarks.moved(*piece, at, moved)) {
-      moved = *by;
-      const auto from =
-          static_cast<std::int64_t>(at) + *by - static_cast<std::int64_t>(sizes.margin);
-      one.base_offset =
-          std::min(static_cast<std::uint64_t>(std::max<std::int64_t>(from, 0)), base.size);
-      one.base_size = std::min(piece->size() + 2 * sizes.margin, base.size - one.base_offset);
-    }
-    underway.push_back(std::async(
-        std::launch::async, [one = std::move(one), piece, base_fd, name = base.path]() mutable {
-          const Bytes prefix = read_exactly_at(base_fd, one.base_size, one.base_offset, name);
-          one.stored = PatchEncoder().encode(*piece, prefix, kLevel);
-          return std::move(one);
-        }));
+    underway.push_back(std::async(std::launch::async, [&, piece, at] {
+      MadePiece one{piece->size(), 0, 0, {}};
+      if (const auto by = landmarks.moved(*piece, at)) {
+        const auto from =
+            static_cast<std::int64_t>(at) + *by - static_cast<std::int64_t>(sizes.margin);
+        one.base_offset =
+            std::min(static_cast<std::uint64_t>(std::max<std::int64_t>(from, 0)), base.size);
+        one.base_size = std::min(piece->size() + 2 * sizes.margin, base.size - one.base_offset);
+      }
+      const Bytes prefix = read_exactly_at(base_fd, one.base_size, one.base_offset, base.path);
+      one.stored = PatchEncoder().encode(*piece, prefix, kLevel);
+      return one;
+    }));
     if (underway.size() >= std::max(threads, 1u)) take();
     if (stored > limit) return std::nullopt;
   }

@@ -27,10 +27,9 @@ class Landmarks {
   void add(proto::ByteView bytes);
   // By how much the piece at `offset` of the target has moved: offset in the base less offset in the
   // target, as most of its landmarks have it that stand once in the base; if it has none of those, as
-  // most of the others have it, each taken where it stands nearest to having moved by `expected`.
-  // Nothing if it has none at all.
-  std::optional<std::int64_t> moved(proto::ByteView piece, std::uint64_t offset,
-                                    std::int64_t expected) const;
+  // most of the others have it, each taken where it stands nearest to where it was. Nothing if it has
+  // none at all.
+  std::optional<std::int64_t> moved(proto::ByteView piece, std::uint64_t offset) const;
 
  private:
   std::unordered_map<std::uint64_t, std::vector<std::uint64_t>> places_;  // by hash, ascending

@@ -13,9 +13,9 @@
 #pragma once
 
 #include "proto/bytes.hpp"
-#include "proto/sha256.hpp"
 #include "services/tree/content_source.hpp"
 #include "services/tree/entry_ops.hpp"
+#include "services/tree/side_hash.hpp"
 
 #include <atomic>
 #include <cstdint>
@@ -98,7 +98,7 @@ class StagedFile {
   bool partial_;
   proto::Bytes name_;
   base::Fd fd_;
-  proto::Sha256 hash_;
+  SideHash hash_;
   std::uint64_t size_ = 0;
   std::uint64_t told_ = 0;  // of it, which the disk has been told to write
 };

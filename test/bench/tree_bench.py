@@ -45,6 +45,14 @@ def settled_disk_bytes(*paths):
     return seen[-1]
 
 
+def until_at_rest(daemon):
+    """It has used no processor time for some seconds."""
+    seen = []
+    while len(seen) < 6 or len(set(seen[-6:])) > 1:
+        seen.append(daemon.cpu())
+        time.sleep(1)
+
+
 def directory_bytes(top):
     return sum(os.stat(at).st_blocks * 512 for at, _, _ in os.walk(top))
 
@@ -108,6 +116,7 @@ class Bench:
         done = time.monotonic()
         our_bytes = loopback_bytes() - before
         cpus = []
+        until_at_rest(origin)  # it looks once more at what was changed so lately
         for mirror in mirrors[1:]:
             cpu = origin.cpu()
             mirror.ask("resume", "bench")
