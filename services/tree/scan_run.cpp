@@ -208,8 +208,15 @@ bool Scanner::Run::wanted(const Bytes& directory, ByteView name) {
          !s_.settings_.filter.excludes(proto::join_path(directory, name));
 }
 
-// What is in the directory, into items_. False if it could not be listed.
-bool Scanner::Run::gather(const Target& target, int dir) {
+bool Scanner::Run::has_file(const std::optional<DirectoryRow>& row, ByteView name) {
+  if (!row) return false;
+  Known known(&*row);
+  while (known.more && known.entry.name < name) known.next();
+  return known.more && known.entry.name == name && known.entry.type == EntryType::File;
+}
+
+// What is in the directory, into items_. False if it could not be listed. `old`: its row, if any.
+bool Scanner::Run::gather(const Target& target, int dir, const std::optional<DirectoryRow>& old) {
   items_.clear();
   if (!lister_.list(dir)) return false;
   ++report_.directories;
@@ -225,7 +232,9 @@ bool Scanner::Run::gather(const Target& target, int dir) {
       ++report_.in_flight;
       continue;
     }
-    if (S_ISREG(item.st.st_mode) && looks_temporary(name) &&
+    // What is in the tree by such a name does not leave it for being changed or replaced: names of
+    // temporary files are new ones.
+    if (S_ISREG(item.st.st_mode) && looks_temporary(name) && !has_file(old, name) &&
         in_flight(dir, name.data(), item.st, now_, s_.settings_.settle.count())) {
       ++report_.in_flight;
       look_again(target.path);
@@ -290,7 +299,8 @@ void Scanner::Run::look(const Target& target) {
   }
   const bool other = error == EXDEV || (error == 0 && s_.settings_.one_file_system &&
                                         st.st_dev != root_stat_.st_dev);
-  if (other || error != 0 || !gather(target, dir.get())) {
+  auto old = error == 0 ? index_.latest(target.path) : std::nullopt;
+  if (other || error != 0 || !gather(target, dir.get(), old)) {
     if (!other && error == 0) error = errno;
     const Kind kind = other ? Kind::OtherMount : Kind::Unreadable;
     problem(kind, target.path, other ? EXDEV : error);
@@ -300,7 +310,6 @@ void Scanner::Run::look(const Target& target) {
   if (!full_ && unmounted(target.path, st)) return;  // the directory above it says so
   if (!full_) looked_at_.emplace(target.path, st);
 
-  auto old = index_.latest(target.path);
   if (old && all_as_it_was(target, *old)) return;
   compare(target, std::move(dir), std::move(old));
 }

@@ -78,7 +78,8 @@ class Scanner::Run {
   base::Fd open_directory(const Bytes& path);
   void walk(std::vector<Target> targets);
   void look(const Target& target);
-  bool gather(const Target& target, int dir);
+  bool gather(const Target& target, int dir, const std::optional<DirectoryRow>& old);
+  static bool has_file(const std::optional<DirectoryRow>& row, ByteView name);
   bool wanted(const Bytes& directory, ByteView name);
   bool as_it_was(const Item& item, const proto::Entry& entry, const EntryStat& stat) const;
   bool all_as_it_was(const Target& target, const DirectoryRow& row);

@@ -461,6 +461,16 @@ TEST_CASE("names being written are left out until they settle", "[scan]") {
   report = f.all();
   CHECK(report.in_flight == 1);
   CHECK(names() == ".done.a1B2c3 .profile done ");
+
+  // What is in the tree by such a name does not leave it for being changed or replaced.
+  f.settings.settle = std::chrono::seconds(1000);
+  REQUIRE(::chmod(f.at(".done.a1B2c3").c_str(), 0600) == 0);
+  CHECK(f.all().in_flight == 1);
+  CHECK(names() == ".done.a1B2c3 .profile done ");
+  f.write("other", "another");
+  std::filesystem::rename(f.at("other"), f.at(".done.a1B2c3"));
+  CHECK(f.all().in_flight == 1);
+  CHECK(names() == ".done.a1B2c3 .profile done ");
 }
 
 TEST_CASE("what is excluded is not there", "[scan]") {
