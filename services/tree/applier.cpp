@@ -142,23 +142,29 @@ void Applier::place(const std::vector<Plan::Op>& ops) {
     p_.errors.guard(path, [&] {
       const Bytes staged = p_.staged.name(p_.plan, op.from);
       const bool first = uses_[op.from] == p_.plan.inodes[op.from].uses;
-      if (first && p_.staged.is_link(op.from)) dress_link(staged, entry);
+      const bool is_link = p_.staged.is_link(op.from);
+      if (first && is_link) dress_link(staged, entry);
       const RootDir::Dir dir = p_.root.open(dir_path);
-      put(staged, --uses_[op.from] == 0, dir, entry.name, path);
+      const bool last = --uses_[op.from] == 0;
+      const Use use = !last ? Use::NotLast : first && !is_link ? Use::Only : Use::Last;
+      put(staged, use, dir, entry.name, path);
     });
   }
 }
 
-void Applier::put(const Bytes& staged, bool last_use, const RootDir::Dir& dir, const Bytes& name,
+void Applier::put(const Bytes& staged, Use use, const RootDir::Dir& dir, const Bytes& name,
                   const Bytes& path) {
   const int staging = p_.staging.dir();
   Bytes from = staged;
-  if (!last_use) {
+  if (use == Use::NotLast) {
     from = Staging::other_name(p_.staging.next_number());
     ops_.link(staging, staged, staging, from);
   }
   try {
-    ops_.replace(staging, from, dir.get(), name);
+    if (use == Use::Only)
+      ops_.move(staging, from, dir.get(), name);
+    else
+      ops_.replace(staging, from, dir.get(), name);
   } catch (const std::system_error& error) {
     if (error.code().value() != EISDIR) throw;
     // A directory is in the way: what it held was linked or copied before, or goes with it. To give
@@ -194,7 +200,7 @@ void Applier::link(const std::vector<Plan::Op>& ops) {
       }
       const Bytes staged = Staging::other_name(p_.staging.next_number());
       ops_.link(from.get(), kept_entry.name, p_.staging.dir(), staged);
-      put(staged, true, p_.root.open(directory(op.dir).path), name, path);
+      put(staged, Use::Last, p_.root.open(directory(op.dir).path), name, path);
     });
   }
 }

@@ -76,8 +76,9 @@ class Applier {
   void unlock(std::uint32_t dir);
   void place(const std::vector<Plan::Op>& ops);
   void link(const std::vector<Plan::Op>& ops);
-  void put(const proto::Bytes& staged, bool last_use, const RootDir::Dir& dir,
-           const proto::Bytes& name, const proto::Bytes& path);
+  enum class Use { Only, Last, NotLast };  // of a staged inode
+  void put(const proto::Bytes& staged, Use use, const RootDir::Dir& dir, const proto::Bytes& name,
+           const proto::Bytes& path);
   void change(const std::vector<Plan::Op>& ops);
   void change(ChangeUnit& unit, RootDir& root) const;
   static bool as_it_was(const struct stat& st, const EntryStat& was, int dir,

@@ -147,6 +147,11 @@ void EntryOps::replace(int from, const Bytes& name, int to, const Bytes& new_nam
   if (::unlinkat(from, name.c_str(), 0) != 0 && errno != ENOENT) fail("unlink", name);
 }
 
+void EntryOps::move(int from, const Bytes& name, int to, const Bytes& new_name) const {
+  mutating("rename", new_name);
+  if (::renameat(from, name.c_str(), to, new_name.c_str()) != 0) fail("rename", new_name);
+}
+
 void EntryOps::move_new(int from, const Bytes& name, int to, const Bytes& new_name) const {
   mutating("rename", new_name);
   if (::renameat2(from, name.c_str(), to, new_name.c_str(), RENAME_NOREPLACE) == 0) return;

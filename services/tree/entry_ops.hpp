@@ -66,6 +66,8 @@ class EntryOps {
   // Over whatever non-directory is there. Afterwards the old name is gone, also where both names
   // were links to one inode (rename(2) does nothing then).
   void replace(int from, const proto::Bytes& name, int to, const proto::Bytes& new_name) const;
+  // The same for an inode of one name.
+  void move(int from, const proto::Bytes& name, int to, const proto::Bytes& new_name) const;
   void move_new(int from, const proto::Bytes& name, int to, const proto::Bytes& new_name) const;
   void exchange(int from, const proto::Bytes& name, int to, const proto::Bytes& new_name) const;
   // False if there was no such name.

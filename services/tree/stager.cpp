@@ -41,7 +41,8 @@ Bytes StagedInodes::name(const Plan& plan, std::uint32_t inode) const {
 Stager::Stager(const Parts& parts)
     : p_(parts),
       staged_(parts.plan.inodes.size()),
-      wanted_(0, ByContent{&parts.plan}, ByContent{&parts.plan}) {
+      wanted_(0, ByContent{&parts.plan}, ByContent{&parts.plan}),
+      early_sync_(parts.staging.dir()) {
   progress_.phase = Phase::Staging;
   progress_.files_total = parts.plan.inodes.size();
   progress_.bytes_total = parts.plan.bytes_to_write();
@@ -189,6 +190,7 @@ void Stager::take(const Hash& content, std::uint32_t number) {
   assert(found != wanted_.end());
   staged_.set(*found, 'c', number);
   progress_.bytes += p_.plan.inodes[*found].size;
+  early_sync_.written(p_.plan.inodes[*found].size);
   ++progress_.files;
   wanted_.erase(found);
   report();
@@ -202,8 +204,8 @@ class Stager::FetchSink : public ContentSink {
       : stager_(stager),
         source_(source),
         pipeline_(
-            kBuffered, [this](Arrived& arrived, unsigned) { stage(arrived); },
-            [this](Arrived& arrived) { collect(arrived); }) {}
+            kBuffered, [this](std::vector<Arrived>& some, unsigned) { stage(some); },
+            [this](std::vector<Arrived>& some) { collect(some); }) {}
 
   // A large file, and what is there of it.
   std::uint64_t resume(const Wanted& wanted) {
@@ -212,7 +214,10 @@ class Stager::FetchSink : public ContentSink {
     return file_->offset();
   }
   // What has come whole is staged. Call also when the source failed.
-  void finish() { pipeline_.finish(); }
+  void finish() {
+    pass_on();
+    pipeline_.finish();
+  }
 
   void begin(const Hash& hash) override {
     if (resumed_) {
@@ -238,7 +243,9 @@ class Stager::FetchSink : public ContentSink {
   }
   void end() override {
     if (buffer_) {
-      pipeline_.push({wanted_, std::move(*buffer_), {}});
+      arrived_bytes_ += buffer_->size();
+      arrived_.push_back({wanted_, std::move(*buffer_), {}});
+      if (arrived_bytes_ >= kUnitBytes || arrived_.size() >= kUnit) pass_on();
     } else if (file_) {
       if (const auto number = file_->finish())
         stager_.take(wanted_.hash, *number);
@@ -252,23 +259,32 @@ class Stager::FetchSink : public ContentSink {
   }
 
  private:
-  static constexpr std::size_t kBuffered = 32;
+  static constexpr std::size_t kBuffered = 16;  // units
+  static constexpr std::size_t kUnit = 64;      // contents
+  static constexpr std::size_t kUnitBytes = 512 * 1024;
   static constexpr std::uint64_t kBufferBytes = 1024 * 1024;
   struct Arrived {
     Wanted wanted;
     Bytes bytes;
     std::optional<std::uint32_t> number;  // of its c name, if it is what it should be
   };
-  void stage(Arrived& arrived) {
-    if (arrived.bytes.size() == arrived.wanted.size_bytes &&
-        proto::sha256(arrived.bytes) == arrived.wanted.hash)
-      arrived.number = stager_.p_.staging.put(arrived.wanted.hash, arrived.bytes);
+  void pass_on() {
+    if (!arrived_.empty()) pipeline_.push(std::exchange(arrived_, {}));
+    arrived_bytes_ = 0;
   }
-  void collect(Arrived& arrived) {
-    if (!arrived.number)
-      refuse(arrived.wanted.hash, proto::Reject::BadHash, "is not what was signed");
-    else if (stager_.wants(arrived.wanted.hash))
-      stager_.take(arrived.wanted.hash, *arrived.number);
+  void stage(std::vector<Arrived>& some) {
+    for (Arrived& each : some)
+      if (each.bytes.size() == each.wanted.size_bytes &&
+          proto::sha256(each.bytes) == each.wanted.hash)
+        each.number = stager_.p_.staging.put(each.wanted.hash, each.bytes);
+  }
+  void collect(std::vector<Arrived>& some) {
+    for (const Arrived& each : some) {
+      if (!each.number)
+        refuse(each.wanted.hash, proto::Reject::BadHash, "is not what was signed");
+      else if (stager_.wants(each.wanted.hash))
+        stager_.take(each.wanted.hash, *each.number);
+    }
   }
   void refuse(const Hash& hash, proto::Reject why, const std::string& what) {
     drop();
@@ -286,7 +302,9 @@ class Stager::FetchSink : public ContentSink {
   Wanted wanted_;
   std::optional<StagedFile> file_;
   std::optional<Bytes> buffer_;
-  Pipeline<Arrived> pipeline_;
+  std::vector<Arrived> arrived_;  // not passed on yet
+  std::size_t arrived_bytes_ = 0;
+  Pipeline<std::vector<Arrived>> pipeline_;
 };
 
 void Stager::fetch(ContentSource& source) {

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "services/tree/content_source.hpp"
+#include "services/tree/early_sync.hpp"
 #include "services/tree/live_tree.hpp"
 #include "services/tree/plan.hpp"
 #include "services/tree/progress.hpp"
@@ -110,6 +111,7 @@ class Stager {
   std::optional<std::pair<std::uint32_t, OldDirectory>> old_;
   std::optional<std::pair<std::uint32_t, proto::Node>> target_;
   Progress progress_;
+  EarlySync early_sync_;
 };
 
 }  // namespace mirrorbus::tree

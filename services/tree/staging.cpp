@@ -149,14 +149,13 @@ std::optional<std::uint32_t> Staging::claim(const Wanted& content) {
 
 std::uint32_t Staging::put(const Hash& hash, ByteView content) {
   const std::uint32_t number = next_number();
-  const Bytes temporary = 'w' + std::to_string(number);
-  ops_.mutating("create", temporary);
-  base::Fd file(::openat(dir_.get(), temporary.c_str(),
+  const Bytes name = content_name(hash, number);
+  ops_.mutating("create", name);
+  base::Fd file(::openat(dir_.get(), name.c_str(),
                          O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0600));
-  if (!file) throw_errno("create " + temporary + " in the staging directory");
-  ops_.mutating("write", temporary);
+  if (!file) throw_errno("create " + name + " in the staging directory");
+  ops_.mutating("write", name);
   append_sparse(file.get(), content, 0, "a staged file");
-  ops_.move_new(dir_.get(), temporary, dir_.get(), content_name(hash, number));
   return number;
 }
 

@@ -1,7 +1,8 @@
 // The staging directory in the work folder: inodes being made ready, so that each gets into the
 // tree by one rename. Names say what is known of what they name:
 //
-//   c<hash>.<n>  a file with that content: written to the end, hashed, and never written again
+//   c<hash>.<n>  a file with that content, and never written again; shorter than it: not written to
+//                the end. It was hashed before (small ones) or it got this name
 //   l<hash>.<n>  a link to an inode of the tree that had that content
 //   n<n>         a symlink, a device, an empty file: cheaper made again than kept
 //   p<hash>      the beginning of a large file whose transfer was cut off
@@ -44,7 +45,7 @@ class Staging {
   bool left_in_this_boot() const { return left_in_this_boot_; }
   std::optional<std::uint32_t> claim(const Wanted& content);
 
-  // Stages a content that was hashed already; the number of its c name. Any thread.
+  // Stages a content that was hashed already, at one go; the number of its c name. Any thread.
   std::uint32_t put(const proto::Hash& hash, proto::ByteView content);
 
   std::uint32_t next_number() { return next_.fetch_add(1, std::memory_order_relaxed); }

@@ -185,7 +185,13 @@ class Network:
         self.gnupg = f"{self.work}/gnupg"
         os.mkdir(self.gnupg, 0o700)
         self.fingerprint = make_key(self.gnupg, "bench@example.org")
-        self.daemons, self.servers = [], []
+        self.daemons, self.servers, self.folders = [], [], [self.work]
+
+    def folder(self, place):
+        """A new one, in `place` if that is given, which goes with the network."""
+        made = tempfile.mkdtemp(prefix="tree-bench-", dir=place or self.work)
+        self.folders.append(made)
+        return made
 
     def daemon(self, name, role, parent, more=""):
         """Not started yet; its tree is <parent>/tree, in the folder of the network if that says no other."""
@@ -205,4 +211,4 @@ class Network:
         if self.keep:
             print("kept in", self.work)
         else:
-            atexit.register(subprocess.run, ["rm", "-rf", self.work], check=False)
+            atexit.register(subprocess.run, ["rm", "-rf", *self.folders], check=False)

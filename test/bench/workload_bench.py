@@ -2,7 +2,7 @@
 """Workloads of real mirror networks, rsync beside each in the same run.
 
   workload_bench.py --build BUILD [--only B2,B6] [--mirrors 1,8] [--entries N] [--first DIR --second DIR]
-                    [--packages FILE] [--work DIR] [--peers] [--turns N]
+                    [--packages FILE] [--work DIR] [--origin DIR] [--peers] [--turns N]
 
   B1  a large Debian-shaped tree, nothing changes: what a poll costs, and what being told costs
   B2  the same, 0.1 % of it new, 0.05 % gone, 30 files of metadata written anew
@@ -20,8 +20,9 @@
 
 Each with so many mirrors, and as many rsync clients at once. Times of a change: `publish` is scan, pack and
 event; `visible` is from the event until the last mirror has committed. Bytes are those of the loopback
-interface, both ways, in a network of the bench's own. Pairs are interleaved by workload; deletions of
-large trees are left to the end, since ext4 is slow to make files for minutes after one.
+interface, both ways, in a network of the bench's own. Deletions of large trees are left to the end, since ext4
+makes files ten times more slowly for minutes after one: --work is best on one that was made a moment ago. --origin
+may be on another filesystem, as it is where mirrors are on other hosts: on its own an origin hears each write.
 
 --peers: also what ostree, casync and zsync make of B3, B4 and B5, where they are installed.
 """
@@ -218,14 +219,14 @@ def mb(count):
 def measure(options, workload, mirrors):
     network = Network(options.build, options.work)
     try:
-        return run_workload(network, workload, mirrors)
+        return run_workload(options, network, workload, mirrors)
     finally:
         network.close()
 
 
-def run_workload(network, workload, count):
+def run_workload(options, network, workload, count):
     work = network.work
-    origin = network.daemon("origin", "origin", "a")
+    origin = network.daemon("origin", "origin", network.folder(options.origin))
     mirrors = [network.daemon(f"m{i}", "mirror", f"m{i}") for i in range(count)]
     for daemon in network.daemons:
         daemon.write([origin])
@@ -355,7 +356,7 @@ def behind(options, kind):
         network = Network(options.build, options.work)
         try:
             workload = kind(options)
-            origin = network.daemon("origin", "origin", "a")
+            origin = network.daemon("origin", "origin", network.folder(options.origin))
             mirror = network.daemon("m0", "mirror", "m0")
             for daemon in network.daemons:
                 daemon.write([origin])
@@ -397,6 +398,7 @@ def main():
     parser.add_argument("--second")
     parser.add_argument("--packages")
     parser.add_argument("--work", default="/var/tmp")
+    parser.add_argument("--origin", help="where the origin's tree lies")
     parser.add_argument("--image-mb", type=int, default=256, help="size of B5's image")
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--turns", type=int, default=20, help="of BEHIND")
