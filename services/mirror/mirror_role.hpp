@@ -152,8 +152,9 @@ class MirrorRole final : public TreeRole {
   std::optional<Offered> offered_;
   bool lacking_ = false;  // the committed version is not whole
   std::optional<Pinned> pinned_;
-  bool forced_ = false;  // the only one known was accepted, whatever its number
+  bool forced_ = false;              // the only one known was accepted, whatever its number
   std::uint64_t asked_through_ = 0;  // missing versions up to here have been asked for
+  base::MonoTime chain_due_{};       // until then its answers are waited for
 
   TreeState state_ = TreeState::Starting;
   bool paused_ = false, stopping_ = false, busy_ = false;

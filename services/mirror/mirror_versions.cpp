@@ -14,6 +14,7 @@ namespace {
 constexpr base::Duration kAskAgain = 2s;
 // Versions between the committed one and the newest whose packs are worth collecting into a chain.
 constexpr std::uint64_t kMaxChain = 64;
+constexpr base::Duration kChainWait = 500ms;
 
 }  // namespace
 
@@ -139,11 +140,11 @@ void MirrorRole::ask_version(const proto::Hash& stream, std::uint64_t number,
                              std::uint32_t attempt) {
   proto::Map args{{"name", settings_.name}};
   if (number > 0) args.emplace_back("number", number);
-  context_.subscriber->ask(stream, attempt, "tree", args,
-                           [this, stream, number, attempt](proto::Decoded<proto::Answer> answer,
-                                                           const std::string&) {
-    if (!stopping_) version_answered(stream, number, attempt, answer);
-  });
+  context_.subscriber->ask(
+      stream, attempt, "tree", args,
+      [this, stream, number, attempt](proto::Decoded<proto::Answer> answer, const std::string&) {
+        if (!stopping_) version_answered(stream, number, attempt, answer);
+      });
 }
 
 void MirrorRole::version_answered(const proto::Hash& stream, std::uint64_t number,
@@ -173,31 +174,35 @@ void MirrorRole::version_answered(const proto::Hash& stream, std::uint64_t numbe
   }
   auto& timer = asking_[{stream, number}];
   if (!timer) timer = std::make_unique<base::Timer>(context_.loop);
-  timer->start(kAskAgain, [this, stream, number, attempt] {
-    ask_version(stream, number, attempt + 1);
-  });
+  timer->start(kAskAgain,
+               [this, stream, number, attempt] { ask_version(stream, number, attempt + 1); });
 }
 
 // Asks once for versions in between that were not heard: with their packs, a chain can be folded.
 bool MirrorRole::chain_complete() {
   const std::uint64_t newest = known_.rbegin()->first;
   if (forced_ || committed_number_ == 0 || newest - committed_number_ > kMaxChain) return true;
-  if (asked_through_ >= newest) return true;
   if (!origin_ || context_.subscriber->sources(*origin_) == 0) return true;
+  const base::MonoTime now = context_.loop.now().mono;
+  const bool asked = asked_through_ >= newest;
   const auto others = standing().hears_origin ? std::vector<std::string>() : talk_->answering();
   bool complete = true;
   for (std::uint64_t number = committed_number_ + 1; number < newest; ++number) {
     if (known_.contains(number)) continue;
     complete = false;
+    if (asked) break;
     if (others.empty())
       ask_version(*origin_, number, 0);
     else
       ask_handed_on(others.front(), number);
   }
+  if (complete || (asked && now >= chain_due_)) return true;
+  if (asked) return false;  // some have answered; the timer waits for the others
   asked_through_ = newest;
   // Whoever does not answer is not waited for.
-  if (!complete) retry_.start(500ms, [this] { consider(); });
-  return complete;
+  chain_due_ = now + kChainWait;
+  retry_.start(kChainWait, [this] { consider(); });
+  return false;
 }
 
 // ---- how far behind ----

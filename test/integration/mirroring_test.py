@@ -114,6 +114,24 @@ class Real(Mirroring):
             self.assertEqual(os.stat(self.copy / "was-a-file/now").st_uid, NOBODY)
             self.assertIn("without owners", " ".join(self.control("mirror", "status")[0]["fidelity"].split()))
 
+    def test_who_was_away_takes_the_packs_in_between(self):
+        content = os.urandom(3_000_000)
+        (self.tree / "large").write_bytes(content)
+        self.up("origin")
+        mirror = self.up("mirror")
+        self.reaches(self.publish())
+        mirror.terminate()
+        mirror.wait()
+        for i in range(8):
+            content = content[: 300_000 * i] + b"edit %d" % i + content[300_000 * i :]
+            (self.dir / "next").write_bytes(content)
+            os.replace(self.dir / "next", self.tree / "large")
+            newest = self.publish()
+        self.up("mirror")
+        self.reaches(newest)
+        self.assertSame("after it was away")
+        self.assertLess(self.control("mirror", "status")[0]["bytes_received"], 500_000)
+
 
 if __name__ == "__main__":
     main(sys.argv)
