@@ -1,6 +1,7 @@
 #include "services/mirror/source_list.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace mirrorbus::mirror {
 namespace {
