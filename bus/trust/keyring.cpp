@@ -36,17 +36,18 @@ proto::Decoded<Verified> Keyring::verify(const proto::StreamName& stream,
   return proto::refuse(proto::Reject::SchemeMismatch);
 }
 
-KeyringSnapshot::KeyringSnapshot(const Keyring& keyring) : x509_(keyring.x509) {
-  if (!keyring.gnupg_home.empty()) openpgp_ = OpenPgp(keyring.gnupg_home).signers();
-}
-
-KeyringSnapshot::~KeyringSnapshot() = default;
-
-std::optional<proto::Decoded<Verified>> KeyringSnapshot::standing(
-    proto::Scheme scheme, const proto::Bytes& signer) const {
-  if (scheme == proto::Scheme::X509) return x509_.standing(signer);
-  const auto known = openpgp_.find(signer);
-  if (known == openpgp_.end()) return std::nullopt;
+std::optional<proto::Decoded<Verified>> KeyringSnapshot::standing(proto::Scheme scheme,
+                                                                  const proto::Bytes& signer) {
+  if (scheme == proto::Scheme::X509) {
+    if (!x509_) x509_.emplace(keyring_.x509);
+    return x509_->standing(signer);
+  }
+  using Signers = std::map<proto::Bytes, proto::Decoded<Verified>>;
+  if (!openpgp_)
+    openpgp_ =
+        keyring_.gnupg_home.empty() ? Signers() : OpenPgp(keyring_.gnupg_home).signers();
+  const auto known = openpgp_->find(signer);
+  if (known == openpgp_->end()) return std::nullopt;
   return known->second;
 }
 

@@ -10,6 +10,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 
 namespace mirrorbus::trust {
 
@@ -24,21 +25,22 @@ struct Keyring {
   std::string stamp() const;
 };
 
-// What a keyring says, read once: what many credentials are judged by when it has changed.
+// What a keyring says, read once: what many credentials are judged by when it has changed. Each
+// scheme is read when it is first asked about: one that cannot be read is no trouble of the other.
 class KeyringSnapshot {
  public:
-  // Throws std::runtime_error if it cannot be read.
-  explicit KeyringSnapshot(const Keyring& keyring);
-  ~KeyringSnapshot();
+  explicit KeyringSnapshot(Keyring keyring) : keyring_(std::move(keyring)) {}
 
   // What Keyring::verify() says now of a signature that it has verified before, as `signer`'s.
-  // Nothing: ask it.
+  // Nothing: ask it. Throws std::runtime_error if the scheme's keys cannot be read.
   std::optional<proto::Decoded<Verified>> standing(proto::Scheme scheme,
-                                                   const proto::Bytes& signer) const;
+                                                   const proto::Bytes& signer);
 
  private:
-  std::map<proto::Bytes, proto::Decoded<Verified>> openpgp_;  // by fingerprint, subkeys too
-  X509Files x509_;
+  Keyring keyring_;
+  // By fingerprint, subkeys too.
+  std::optional<std::map<proto::Bytes, proto::Decoded<Verified>>> openpgp_;
+  std::optional<X509Files> x509_;
 };
 
 struct Identity {

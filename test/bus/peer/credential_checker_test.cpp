@@ -70,6 +70,20 @@ TEST_CASE("what has been verified is judged by its key alone when keys change", 
   CHECK(f.all(100) == Verdicts(100, "key_revoked"));
 }
 
+TEST_CASE("certificates that cannot be read are no trouble of OpenPGP's", "[trust]") {
+  Fixture f;
+  peer::KnownCredential known = f.credential("document");
+  f.check(known);
+  REQUIRE(f.all(1) == Verdicts{"good"});
+  known.signer = f.verdict.signer;
+  peer::TrustSettings trust = Fixture::trusting(f.home);
+  trust.authorities = f.home.path() + "/no-authorities.pem";
+  trust.certificates = f.home.path() + "/no-certificates";
+  f.checker.set_trust(trust);
+  f.check(known);
+  CHECK(f.all(1) == Verdicts{"good"});
+}
+
 TEST_CASE("a key revoked while its credential is being checked", "[trust]") {
   Fixture f;
   const peer::KnownCredential known = f.credential("document");
