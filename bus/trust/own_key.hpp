@@ -10,9 +10,5 @@ namespace mirrorbus::trust {
 // for others to believe. Throws as Identity does. Worker threads only.
 proto::Decoded<Verified> verify_own(const Identity& own, proto::ByteView document,
                                     proto::ByteView signature);
-// The same by the key of the first certificate in a PEM file. BadSignature.
-proto::Decoded<Verified> verify_by_certificate(const std::string& certificate_file,
-                                               proto::ByteView document,
-                                               proto::ByteView signature);
 
 }  // namespace mirrorbus::trust

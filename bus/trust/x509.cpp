@@ -1,7 +1,5 @@
 #include "bus/trust/x509.hpp"
 
-#include "bus/trust/own_key.hpp"
-
 #include "proto/sha256.hpp"
 
 #include <algorithm>

@@ -31,6 +31,10 @@ class X509Signer {
 
 // The fingerprint of the first certificate in a PEM file. Throws like X509Signer.
 proto::Bytes certificate_fingerprint(const std::string& certificate_file);
+// Did its key sign this? Its chain is not looked at. BadSignature; throws like X509Signer.
+proto::Decoded<Verified> verify_by_certificate(const std::string& certificate_file,
+                                               proto::ByteView document,
+                                               proto::ByteView signature);
 
 struct X509Trust {
   std::string authorities;   // PEM file of the certificates that every chain must end in
