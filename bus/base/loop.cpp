@@ -93,10 +93,11 @@ void Later::ask() {
 }
 
 struct FdWatch::State : std::enable_shared_from_this<State> {
-  State(Loop& loop, int fd, Callback cb)
-      : descriptor(loop.context(), fd), callback(std::move(cb)) {}
+  State(Loop& loop, int watched, Callback cb)
+      : descriptor(loop.context()), fd(watched), callback(std::move(cb)) {}
 
-  asio::posix::stream_descriptor descriptor;
+  asio::posix::stream_descriptor descriptor;  // open while anything is wanted
+  const int fd;
   Callback callback;
   bool want_read = false, want_write = false;
   bool waiting_read = false, waiting_write = false;
@@ -104,6 +105,12 @@ struct FdWatch::State : std::enable_shared_from_this<State> {
 
   void arm() {
     using Descriptor = asio::posix::stream_descriptor;
+    // Nothing wanted: out of the reactor, or each thing that happens there would wake the loop.
+    if (!want_read && !want_write) {
+      if (descriptor.is_open()) descriptor.release();
+      return;
+    }
+    if (!descriptor.is_open()) descriptor.assign(fd);
     if (want_read && !waiting_read) {
       waiting_read = true;
       descriptor.async_wait(Descriptor::wait_read, [self = shared_from_this()](const auto& error) {
@@ -121,7 +128,8 @@ struct FdWatch::State : std::enable_shared_from_this<State> {
   }
 
   void ready(const boost::system::error_code& error, bool read) {
-    if (!open || error == asio::error::operation_aborted) return;
+    if (!open) return;
+    if (error == asio::error::operation_aborted) return arm();  // taken out, and maybe back in
     if (error) throw boost::system::system_error(error, "waiting for a descriptor");
     // Interest may have gone while the wait was under way.
     if (read ? want_read : want_write) callback(read, !read);
@@ -134,7 +142,7 @@ FdWatch::FdWatch(Loop& loop, int fd, Callback callback)
 
 FdWatch::~FdWatch() {
   state_->open = false;
-  state_->descriptor.release();
+  if (state_->descriptor.is_open()) state_->descriptor.release();
 }
 
 void FdWatch::want(bool readable, bool writable) {

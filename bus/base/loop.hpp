@@ -86,8 +86,8 @@ class Later {
 // thread only. The owner keeps it open as long as the watch lives.
 //
 // Interest is level-triggered and stays until changed: the callback comes again while the condition
-// holds. `readable` also tells of errors and hang-ups. Destroying the watch in its callback is
-// fine.
+// holds. `readable` also tells of errors and hang-ups. While nothing is wanted, what happens there
+// does not wake the loop. Destroying the watch in its callback is fine.
 class FdWatch {
  public:
   using Callback = std::move_only_function<void(bool readable, bool writable)>;

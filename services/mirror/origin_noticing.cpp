@@ -34,10 +34,6 @@ void OriginRole::watch(tree::Watching found) {
     log_.warning("{} directories cannot be watched (raise fs.inotify.max_user_watches); what "
                  "changes there is found by bus-mirror publish and every reconcile only",
                  watch_->unwatched());
-  listen();
-}
-
-void OriginRole::listen() {
   watch_ready_ =
       std::make_unique<base::FdWatch>(context_.loop, watch_->fd(), [this](bool, bool) { heard(); });
   watch_ready_->want(true, false);
@@ -77,17 +73,16 @@ void OriginRole::check_root() {
       });
 }
 
-// Not at once: what comes in the next moment costs little more than the first of it, if we are not
-// woken for each.
+// Not at once: what comes in the next moment costs little more than the first of it.
 void OriginRole::heard() {
-  watch_ready_.reset();
+  watch_ready_->want(false, false);
   hear_.start(std::min(kHearTogether, settings_.settle), [this] { hear(); });
 }
 
 void OriginRole::hear() {
   if (!watch_) return;
   tree::Dirty more = watch_->drain();
-  listen();
+  watch_ready_->want(true, false);
   if (!more.any()) return;
   dirty_.add(std::move(more));
   // A tree that changes for long must not grow a list of the same names.

@@ -97,7 +97,6 @@ class OriginRole final : public TreeRole {
   void opened(Opened found);
   tree::Watching start_watching() const;  // on the worker
   void watch(tree::Watching found);
-  void listen();
   void heard();
   void hear();
   void check_root();

@@ -3,8 +3,11 @@
 #include "bus/base/fd.hpp"
 #include "test/support/test_loop.hpp"
 
+#include <filesystem>
+#include <fstream>
 #include <optional>
 #include <stdexcept>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -134,6 +137,42 @@ TEST_CASE("a descriptor watch is level-triggered and follows the interest", "[lo
   const int quiet = writable;
   t.settle();
   CHECK(writable == quiet);
+}
+
+TEST_CASE("a watch that wants nothing does not wake the loop", "[loop]") {
+  TestLoop t;
+  Pair pair;
+  const auto is_in_an_epoll = [&] {
+    const std::string wanted = "tfd:" + std::string(9 - std::to_string(pair.a.get()).size(), ' ') +
+                               std::to_string(pair.a.get()) + ' ';
+    for (const auto& each : std::filesystem::directory_iterator("/proc/self/fdinfo")) {
+      std::ifstream info(each.path());
+      for (std::string line; std::getline(info, line);)
+        if (line.starts_with(wanted)) return true;
+    }
+    return false;
+  };
+  int calls = 0;
+  std::optional<FdWatch> watch;
+  watch.emplace(t.loop, pair.a.get(), [&](bool, bool) {
+    ++calls;
+    watch->want(false, false);
+  });
+  CHECK_FALSE(is_in_an_epoll());
+  REQUIRE(::write(pair.b.get(), "x", 1) == 1);
+  for (int turn = 1; turn <= 3; ++turn) {
+    watch->want(true, false);
+    CHECK(is_in_an_epoll());
+    REQUIRE(t.until([&] { return calls == turn; }));
+    CHECK_FALSE(is_in_an_epoll());
+    t.settle();
+    CHECK(calls == turn);
+  }
+  // Out and in again before the loop has heard of it.
+  watch->want(true, false);
+  watch->want(false, false);
+  watch->want(true, false);
+  REQUIRE(t.until([&] { return calls == 4; }));
 }
 
 TEST_CASE("a watch never closes the descriptor, even when destroyed in its callback", "[loop]") {
