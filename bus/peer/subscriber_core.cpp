@@ -1,6 +1,7 @@
 #include "bus/peer/subscriber_core.hpp"
 
 #include "proto/event.hpp"
+#include "proto/sealed_event.hpp"
 
 #include <algorithm>
 
@@ -229,27 +230,20 @@ std::optional<proto::Reject> SubscriberCore::offer(proto::ByteView sealed, Sourc
 
 proto::Decoded<SubscriberCore::Inspected> SubscriberCore::inspect(
     proto::ByteView bytes, const std::optional<proto::Hash>& stream, base::Now now) {
-  const auto frame = proto::decode_event_frame(bytes);
-  if (!frame) return proto::refuse(frame.error());
-  const auto header = proto::decode_header(frame->header());
-  if (!header) return proto::refuse(header.error());
-  const auto event = proto::decode_event(frame->event);
-  if (!event) return proto::refuse(event.error());
+  const auto sealed = proto::decode_sealed_event(bytes);
+  if (!sealed) return proto::refuse(sealed.error());
+  const auto& [frame, header, event] = *sealed;
   CredentialBook& book = intake_.book();
-  if (stream && !book.find(header->credential)) intake_.fetch(header->credential, *stream, now);
-  const auto known = book.check_seal(header->credential, header->time_ns, frame->header(),
-                                     frame->seal(), false, now);
+  if (stream && !book.find(header.credential)) intake_.fetch(header.credential, *stream, now);
+  const auto known = book.check_seal(header.credential, header.time_ns, frame.header(),
+                                     frame.seal(), false, now);
   if (!known) return proto::refuse(known.error());
   if (stream && (*known)->stream != *stream) return proto::refuse(proto::Reject::WrongStream);
-  if (event->seq < header->first_seq || event->seq > header->last_seq())
-    return proto::refuse(proto::Reject::BadIndex);
-  proto::MerkleVerifier merkle(header->root, header->count);
-  if (!merkle.verify(proto::event_leaf(frame->topic, frame->event),
-                     event->seq - header->first_seq, frame->path))
-    return proto::refuse(proto::Reject::BadPath);
-  if (const auto why = book.denies(**known, frame->topic)) return proto::refuse(*why);
-  return Inspected{(*known)->stream, (*known)->credential.stream, header->epoch,
-                   event->seq,       std::string(frame->topic),   proto::Bytes(event->body)};
+  if (const auto in_batch = proto::check_in_batch(*sealed); !in_batch)
+    return proto::refuse(in_batch.error());
+  if (const auto why = book.denies(**known, frame.topic)) return proto::refuse(*why);
+  return Inspected{(*known)->stream, (*known)->credential.stream, header.epoch,
+                   event.seq,        std::string(frame.topic),    proto::Bytes(event.body)};
 }
 
 // ---- heads ----

@@ -2,9 +2,7 @@
 
 #include "bus/peer/credential_book.hpp"
 #include "bus/trust/own_key.hpp"
-#include "proto/batch.hpp"
-#include "proto/event.hpp"
-#include "proto/merkle.hpp"
+#include "proto/sealed_event.hpp"
 #include "proto/tree_update.hpp"
 
 namespace mirrorbus::mirror {
@@ -13,14 +11,11 @@ proto::Decoded<proto::VersionRecord> OwnSeal::check(proto::ByteView bytes,
                                                     proto::ByteView credential,
                                                     const std::string& topic,
                                                     base::Now now) const {
-  const auto frame = proto::decode_event_frame(bytes);
-  if (!frame) return proto::refuse(frame.error());
-  const auto header = proto::decode_header(frame->header());
-  if (!header) return proto::refuse(header.error());
-  const auto event = proto::decode_event(frame->event);
-  if (!event) return proto::refuse(event.error());
-  if (frame->topic != topic) return proto::refuse(proto::Reject::BadTopic);
-  auto update = proto::decode_update(event->body);
+  const auto announced = proto::decode_sealed_event(bytes);
+  if (!announced) return proto::refuse(announced.error());
+  const auto& [frame, header, event] = *announced;
+  if (frame.topic != topic) return proto::refuse(proto::Reject::BadTopic);
+  auto update = proto::decode_update(event.body);
   if (!update) return proto::refuse(update.error());
   if (credential.empty()) return proto::refuse(proto::Reject::UnknownCredential);
   if (name_.scheme == proto::Scheme::None) return proto::refuse(proto::Reject::SchemeMismatch);
@@ -37,7 +32,7 @@ proto::Decoded<proto::VersionRecord> OwnSeal::check(proto::ByteView bytes,
   const peer::KnownCredential& offered = **known;
   if (offered.credential.stream != name_) return proto::refuse(proto::Reject::WrongStream);
   const proto::Hash id = offered.id;
-  if (id != header->credential) return proto::refuse(proto::Reject::UnknownCredential);
+  if (id != header.credential) return proto::refuse(proto::Reject::UnknownCredential);
   const auto verified =
       trust::verify_own(identity_, offered.sealed.document, offered.sealed.signature);
   const auto verdict =
@@ -46,16 +41,12 @@ proto::Decoded<proto::VersionRecord> OwnSeal::check(proto::ByteView bytes,
                : proto::refuse(verified.error());
   if (const auto good = book.judge(id, verdict); !good)
     return proto::refuse(good.error());
-  const auto sealed = book.check_seal(id, header->time_ns, frame->header(),
-                                      frame->seal(), false, now);
+  const auto sealed =
+      book.check_seal(id, header.time_ns, frame.header(), frame.seal(), false, now);
   if (!sealed) return proto::refuse(sealed.error());
-  if (event->seq < header->first_seq || event->seq > header->last_seq())
-    return proto::refuse(proto::Reject::BadIndex);
-  proto::MerkleVerifier merkle(header->root, header->count);
-  if (!merkle.verify(proto::event_leaf(frame->topic, frame->event), event->seq - header->first_seq,
-                     frame->path))
-    return proto::refuse(proto::Reject::BadPath);
-  if (const auto why = book.denies(**sealed, frame->topic)) return proto::refuse(*why);
+  if (const auto in_batch = proto::check_in_batch(*announced); !in_batch)
+    return proto::refuse(in_batch.error());
+  if (const auto why = book.denies(**sealed, frame.topic)) return proto::refuse(*why);
   return std::move(update->record);
 }
 
