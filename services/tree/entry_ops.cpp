@@ -140,8 +140,7 @@ void EntryOps::link(int from, const Bytes& name, int to, const Bytes& new_name) 
 }
 
 void EntryOps::replace(int from, const Bytes& name, int to, const Bytes& new_name) const {
-  mutating("rename", new_name);
-  if (::renameat(from, name.c_str(), to, new_name.c_str()) != 0) fail("rename", new_name);
+  move(from, name, to, new_name);
   // Two links to one inode: both names are still there. Most often there is nothing to remove, and
   // a wrong guess costs one failed call.
   if (::unlinkat(from, name.c_str(), 0) != 0 && errno != ENOENT) fail("unlink", name);

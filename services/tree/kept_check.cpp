@@ -17,8 +17,6 @@ using proto::EntryType;
 
 namespace {
 
-const std::string kNotItsHash = "is not what its hash says";
-
 base::Fd open_folder(const std::string& path) {
   base::Fd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!fd && errno != ENOENT) base::throw_errno("open " + path);
@@ -102,11 +100,6 @@ KeptCheck::Read KeptCheck::read(int dir, const Bytes& name) {
   return found;
 }
 
-void KeptCheck::rotten(Rot rot) {
-  ++report_.count;
-  if (report_.rotten.size() < KeptReport::kNamed) report_.rotten.push_back(std::move(rot));
-}
-
 void KeptCheck::check_packs() {
   const base::Fd packs = open_folder(work_ + "/packs");
   if (!packs) return;
@@ -117,7 +110,7 @@ void KeptCheck::check_packs() {
     if (!found.hash && found.error == 0) continue;
     ++report_.packs;
     if (found.hash != hash)
-      rotten({Rot::Kind::Pack, hash, work_ + "/packs/" + name,
+      report_.add({Rot::Kind::Pack, hash, work_ + "/packs/" + name,
               "the pack " + (found.hash ? kNotItsHash : cannot_be_read(found.error))});
   }
 }
@@ -219,7 +212,7 @@ void KeptCheck::check_files(const DirectoryRow& row, int dir) {
       object->second.all_there_is = true;
       continue;
     }
-    rotten({Rot::Kind::File, entry.content, path,
+    report_.add({Rot::Kind::File, entry.content, path,
             found.hash ? "has rotted: it looks as it did, and has another content"
                        : cannot_be_read(found.error),
             true});
@@ -231,13 +224,13 @@ void KeptCheck::check_files(const DirectoryRow& row, int dir) {
 void KeptCheck::tell_contents() {
   for (auto& [hash, object] : objects_) {
     if (object.all_there_is)
-      rotten({Rot::Kind::File, hash, std::move(object.path),
+      report_.add({Rot::Kind::File, hash, std::move(object.path),
               "has rotted, and so has what is kept of its content, which " + object.what, true});
     else if (!object.path.empty())
-      rotten({Rot::Kind::Content, hash, std::move(object.path),
+      report_.add({Rot::Kind::Content, hash, std::move(object.path),
               "what is kept of its content " + object.what, true});
     else if (object.links <= 1)
-      rotten({Rot::Kind::Content, hash,
+      report_.add({Rot::Kind::Content, hash,
               fmt::format("{}/objects/{}/{}", work_, to_hex(hash).substr(0, 2), to_hex(hash)),
               "the content of an older version " + object.what});
   }

@@ -17,6 +17,7 @@
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 namespace mirrorbus::tree {
@@ -39,6 +40,10 @@ struct KeptReport {
   static constexpr std::size_t kNamed = 1000;
   std::vector<Rot> rotten;  // the first ones
   std::uint64_t count = 0;
+  void add(Rot rot) {
+    ++count;
+    if (rotten.size() < kNamed) rotten.push_back(std::move(rot));
+  }
   bool has(Rot::Kind kind) const {
     return std::ranges::find(rotten, kind, &Rot::kind) != rotten.end();
   }
@@ -80,8 +85,9 @@ class KeptCheck {
     std::uint64_t links = 0, dev = 0, ino = 0;
   };
   Read read(int dir, const Bytes& name);
-  void rotten(Rot rot);
   void did(std::uint64_t bytes, bool file);
+
+  static inline const std::string kNotItsHash = "is not what its hash says";
 
   const Index& index_;
   const std::string work_;

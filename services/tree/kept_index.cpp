@@ -17,7 +17,6 @@ namespace {
 
 // How often the committed tree is gone through again because a new version came meanwhile.
 constexpr int kTries = 5;
-const std::string kNotItsHash = "is not what its hash says";
 
 }  // namespace
 
@@ -36,7 +35,7 @@ void KeptCheck::check_committed() {
     std::vector<Rot> found = rotten_nodes(*before);
     const auto after = index_.newest();
     if (!found.empty() && !(after && after->record == before->record)) continue;
-    for (Rot& rot : found) rotten(std::move(rot));
+    for (Rot& rot : found) report_.add(std::move(rot));
     return;
   }
 }
@@ -78,14 +77,14 @@ void KeptCheck::check_attributes(const Entry& entry, ByteView path) {
   if (!entry.xattrs || !met_.insert(*entry.xattrs).second) return;
   const auto set = index_.xattr_sets().find(*entry.xattrs);
   if (set && proto::xattr_set_id(*set) == *entry.xattrs) return;
-  rotten({Rot::Kind::Index, *entry.xattrs, proto::join_path(path, entry.name),
+  report_.add({Rot::Kind::Index, *entry.xattrs, proto::join_path(path, entry.name),
           "index: its set of extended attributes " + (set ? kNotItsHash : "is lost")});
 }
 
 // What only this version still needs.
 void KeptCheck::check_version(const StoredVersion& version) {
   if (proto::tree_hash(version.root) != version.record.tree_hash)
-    rotten({Rot::Kind::Index, version.record.tree_hash, {},
+    report_.add({Rot::Kind::Index, version.record.tree_hash, {},
             fmt::format("index: the root of version {} {}", version.record.number, kNotItsHash)});
   check_blob(version, version.record.tree_hash, "root");
   check_blob(version, version.root.links, "links table");
@@ -115,7 +114,7 @@ bool KeptCheck::check_blob(const StoredVersion& version, const Hash& id, const c
   const auto bytes = index_.blob(id);
   if (bytes && proto::sha256(*bytes) == id) return true;
   if (!bytes && !index_.version(version.record.number)) return false;  // forgotten meanwhile
-  rotten({Rot::Kind::Index, id, {},
+  report_.add({Rot::Kind::Index, id, {},
           fmt::format("index: a {} of version {} {}", what, version.record.number,
                       bytes ? kNotItsHash : "is lost")});
   return false;

@@ -31,9 +31,7 @@ std::uint64_t SnapshotCheck::measure() {
 
 void SnapshotCheck::run(KeptReport& into, const std::function<void(std::uint64_t)>& read) {
   const auto rotten = [&into](const Hash& hash, Bytes&& path, std::string what) {
-    ++into.count;
-    if (into.rotten.size() < KeptReport::kNamed)
-      into.rotten.push_back({Rot::Kind::File, hash, std::move(path), std::move(what)});
+    into.add({Rot::Kind::File, hash, std::move(path), std::move(what)});
   };
   each(
       [&](Bytes&& path, const File& file) {
