@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import threading
-import unittest
 
 import namespaces
 from faulty_trees import Mirroring, RandomTree, free_ports, main, until
@@ -42,13 +41,7 @@ class Canary:
 class NamedSources(Mirroring):
     @classmethod
     def setUpClass(cls):
-        if NONE:
-            raise unittest.SkipTest(NONE)
-        try:
-            namespaces.loopback()
-            namespaces.Host(60).close()
-        except (RuntimeError, OSError) as error:
-            raise unittest.SkipTest(f"namespaces, but not what it takes in them: {error}") from error
+        namespaces.skip_without_hosts(NONE)
         super().setUpClass()
 
     def setUp(self):

@@ -8,6 +8,7 @@ import pathlib
 import subprocess
 import sys
 import time
+import unittest
 
 INSIDE = "MIRRORBUS_NAMESPACES"
 
@@ -104,6 +105,17 @@ class Host:
     def close(self):
         self.holder.stdin.close()
         self.holder.wait(20)
+
+
+def skip_without_hosts(none):
+    """A test case's network: our loopback interface, and that there can be Hosts. `none`: what enter() said."""
+    if none:
+        raise unittest.SkipTest(none)
+    try:
+        loopback()
+        Host(60).close()
+    except (RuntimeError, OSError) as error:
+        raise unittest.SkipTest(f"namespaces, but not what it takes in them: {error}") from error
 
 
 def loopback():

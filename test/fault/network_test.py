@@ -8,7 +8,6 @@ MIRRORBUS_ROUNDS: how often every fault (1). MIRRORBUS_SEED: of the order of thi
 import re
 import sys
 import time
-import unittest
 
 import namespaces
 from faulty_world import Account, FaultyWorld, caught_up, events_of, main, setting, until
@@ -51,13 +50,7 @@ FAULTS = {
 class Network(FaultyWorld):
     @classmethod
     def setUpClass(cls):
-        if NONE:
-            raise unittest.SkipTest(NONE)
-        try:
-            namespaces.loopback()
-            namespaces.Host(60).close()
-        except (RuntimeError, OSError) as error:
-            raise unittest.SkipTest(f"namespaces, but not what it takes in them: {error}") from error
+        namespaces.skip_without_hosts(NONE)
         super().setUpClass()
 
     def setUp(self):

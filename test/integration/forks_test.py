@@ -5,11 +5,8 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import threading
 
-import msgpack
-import zmq
-
+import serving
 from knot import KnotWorld
 from mirroring import MIRROR, Mirroring
 from world import free_ports, main, until
@@ -100,37 +97,13 @@ class LostStates(Mirroring):
 
     def handed_back(self, version):
         """What the mirror hands back to whoever asks: the event and its credential."""
-        with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
-            socket.linger = 0
-            socket.connect(f"ipc://{self.dir}/mirror.serve")
-            socket.send(msgpack.packb({"v": 1, "id": 1, "verb": "tree", "name": "t", "number": version}))
-            self.assertTrue(socket.poll(10_000), "the mirror answers")
-            parts = socket.recv_multipart()[1:]
-            self.assertEqual(len(parts), 2)
-            return parts
+        parts = serving.ask(self, f"ipc://{self.dir}/mirror.serve", "tree", name="t", number=version)[1:]
+        self.assertEqual(len(parts), 2)
+        return parts
 
     def hands_back(self, *parts, status="ok"):
         """A serve socket that answers everybody with these; its endpoint."""
-        context = zmq.Context()
-        socket = context.socket(zmq.ROUTER)
-        socket.linger = 0
-        endpoint = f"tcp://127.0.0.1:{socket.bind_to_random_port('tcp://127.0.0.1')}"
-        over = threading.Event()
-
-        def serve():
-            while not over.is_set():
-                if socket.poll(50):
-                    who, request = socket.recv_multipart()[:2]
-                    said = {"v": 1, "id": msgpack.unpackb(request)["id"], "status": status}
-                    socket.send_multipart([who, msgpack.packb(said), *parts])
-            socket.close()
-            context.term()
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        self.addCleanup(thread.join)
-        self.addCleanup(over.set)
-        return endpoint
+        return serving.answering(self, lambda _: [{"status": status}, *parts])
 
     def two_versions(self):
         self.start_both()

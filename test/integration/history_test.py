@@ -7,9 +7,7 @@ import subprocess
 import sys
 import threading
 
-import msgpack
-import zmq
-
+import serving
 from mirroring import Mirroring, RandomTree
 from world import ENVIRONMENT, main, until
 
@@ -145,12 +143,9 @@ class Asked(History):
             index.execute("ROLLBACK")
             index.close()
 
-    def answer(self, socket, verb, **fields):
-        """Of the serve socket: what comes at once, or within 3 s."""
-        socket.send(msgpack.packb({"v": 1, "id": 1, "verb": verb, **fields}))
-        self.assertTrue(socket.poll(3000), f"{verb} is not answered")
-        said, *parts = socket.recv_multipart()
-        said = msgpack.unpackb(said)
+    def answer(self, verb, **fields):
+        """Of the origin's serve socket: what comes at once, or within 3 s."""
+        said, *parts = serving.ask(self, f"ipc://{self.dir}/origin.serve", verb, seconds=3, **fields)
         self.assertEqual(said["status"], "ok", verb)
         return said, parts
 
@@ -160,26 +155,23 @@ class Asked(History):
         first = self.publish()
         edits.change(0.5)
         looking = threading.Thread(target=self.publish)
-        with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
-            socket.linger = 0
-            socket.connect(f"ipc://{self.dir}/origin.serve")
-            # 10 s, then it gives up and looks again later.
-            with self.held_up("origin"):
-                looking.start()
-                self.addCleanup(looking.join)  # before the daemons end
-                until("it looks at its tree", lambda: self.control("origin", "status")[0]["state"] == "scanning")
-                _, parts = self.answer(socket, "tree", name="t", number=first)
-                self.assertGreaterEqual(len(parts), 1)
-                self.assertIn("changes", self.answer(socket, "changes", name="t", number=first)[0])
-                said, _ = self.answer(socket, "have", name="t", run=b"r" * 16, number=0, want=first, content="")
-                self.assertEqual((said["number"], said["pull"]), (first, "here"))
-                stream = self.answer(socket, "info")[0]["stream"]
-                _, parts = self.answer(socket, "credential", stream=stream, before_epoch=2**62, limit=1)
-                self.assertEqual(len(parts), 1)
-                versions = self.control("origin", "versions", tree="t")
-                self.assertEqual([v["number"] for v in versions], [first])
-                self.assertGreater(len(self.said("origin", "diff", "t", "0", str(first))), 200)
-                self.assertEqual(self.control("origin", "status")[0]["state"], "scanning", "it is not held up")
+        # 10 s, then it gives up and looks again later.
+        with self.held_up("origin"):
+            looking.start()
+            self.addCleanup(looking.join)  # before the daemons end
+            until("it looks at its tree", lambda: self.control("origin", "status")[0]["state"] == "scanning")
+            _, parts = self.answer("tree", name="t", number=first)
+            self.assertGreaterEqual(len(parts), 1)
+            self.assertIn("changes", self.answer("changes", name="t", number=first)[0])
+            said, _ = self.answer("have", name="t", run=b"r" * 16, number=0, want=first, content="")
+            self.assertEqual((said["number"], said["pull"]), (first, "here"))
+            stream = self.answer("info")[0]["stream"]
+            _, parts = self.answer("credential", stream=stream, before_epoch=2**62, limit=1)
+            self.assertEqual(len(parts), 1)
+            versions = self.control("origin", "versions", tree="t")
+            self.assertEqual([v["number"] for v in versions], [first])
+            self.assertGreater(len(self.said("origin", "diff", "t", "0", str(first))), 200)
+            self.assertEqual(self.control("origin", "status")[0]["state"], "scanning", "it is not held up")
         looking.join()
         self.assertGreater(self.publish(), first)
 

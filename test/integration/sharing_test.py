@@ -11,9 +11,7 @@ import time
 import urllib.error
 import urllib.request
 
-import msgpack
-import zmq
-
+import serving
 from mirroring import RandomTree
 from world import World, free_ports, main, until
 
@@ -156,13 +154,7 @@ class SecondTier(Sharing):
 
     def ask(self, daemon, verb, **fields):
         """The answer of a daemon's serve socket: its map, then its parts."""
-        with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
-            socket.linger = 0
-            socket.connect(f"ipc://{self.dir}/{daemon}.serve")
-            socket.send(msgpack.packb({"v": 1, "id": 1, "verb": verb, **fields}))
-            self.assertTrue(socket.poll(10_000), f"{daemon} answers {verb}")
-            said, *parts = socket.recv_multipart()
-            return [msgpack.unpackb(said), *parts]
+        return serving.ask(self, f"ipc://{self.dir}/{daemon}.serve", verb, **fields)
 
 
 class ServeTo(Sharing):
@@ -318,28 +310,9 @@ class SeveralSources(Sharing):
 
     def namer(self, **answer):
         """A serve socket that answers every `have` alike, and nothing else."""
-        context = zmq.Context()
-        socket = context.socket(zmq.ROUTER)
-        socket.linger = 0
-        port = socket.bind_to_random_port("tcp://127.0.0.1")
-        over = threading.Event()
-
-        def serve():
-            while not over.is_set():
-                if not socket.poll(50):
-                    continue
-                who, request = socket.recv_multipart()[:2]
-                asked = msgpack.unpackb(request)
-                said = {"status": "ok", **answer} if asked["verb"] == "have" else {"status": "not_held"}
-                socket.send_multipart([who, msgpack.packb({"v": 1, "id": asked["id"], **said})])
-            socket.close()
-            context.term()
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        self.addCleanup(thread.join)
-        self.addCleanup(over.set)
-        return f"tcp://127.0.0.1:{port}"
+        return serving.answering(
+            self, lambda asked: [{"status": "ok", **answer} if asked["verb"] == "have" else {"status": "not_held"}]
+        )
 
     def test_one_that_is_named_where_its_namer_is_not_is_never_asked(self):
         """A peer at a loopback address names the link, as one would to reach a cloud's metadata service."""
