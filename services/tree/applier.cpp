@@ -24,31 +24,6 @@ namespace {
 constexpr std::size_t kDepth = 64;  // directories being worked on
 }  // namespace
 
-void ItemErrors::add(Bytes path, std::string why) {
-  if (why_.size() < kKept) why_.try_emplace(std::move(path), std::move(why));
-}
-
-const std::string* ItemErrors::of(const Bytes& path) const {
-  const auto found = why_.find(path);
-  return found == why_.end() ? nullptr : &found->second;
-}
-
-bool ItemErrors::concerns_all(const std::system_error& error) {
-  if (error.code().category() != std::generic_category()) return true;
-  switch (error.code().value()) {
-    case ENOSPC:
-    case EDQUOT:
-    case EIO:
-    case EROFS:
-    case ENOMEM:
-    case EMFILE:
-    case ENFILE:
-    case ENODEV:
-    case ESTALE: return true;
-    default: return false;
-  }
-}
-
 Applier::Applier(const Parts& parts) : p_(parts), ops_(parts.staging.ops()) {
   for (const Plan::NewInode& inode : p_.plan.inodes) uses_.push_back(inode.uses);
   kept_seen_.resize(p_.plan.kept.size());
@@ -80,7 +55,7 @@ const OldDirectory& Applier::old_directory(std::uint32_t dir) {
 }
 
 void Applier::run() {
-  make_directories();
+  if (!directories_made_) make_directories();
   place(p_.plan.place);
   link(p_.plan.link);
   change(p_.plan.change);
@@ -92,6 +67,7 @@ void Applier::run() {
 }
 
 void Applier::make_directories() {
+  directories_made_ = true;
   for (std::uint32_t dir = 0; dir < p_.plan.dirs.size(); ++dir) {
     const Plan::Directory& each = directory(dir);
     if (each.unlock) p_.errors.guard(each.path, [&] { unlock(dir); });
@@ -135,7 +111,7 @@ void Applier::dress_link(const Bytes& staged, const Entry& entry) {
 void Applier::place(const std::vector<Plan::Op>& ops) {
   for (const Plan::Op& op : ops) {
     count();
-    if (!p_.staged.ready(op.from)) continue;
+    if (!p_.staged.ready(op.from) || p_.staged.is_placed(op.from)) continue;
     const Entry& entry = target_node(op.dir).entries[op.at];
     const Bytes& dir_path = directory(op.dir).path;
     const Bytes path = join_path(dir_path, entry.name);

@@ -6,6 +6,7 @@
 // goes on; one that concerns all (disk full, I/O error) is thrown.
 #pragma once
 
+#include "services/tree/item_errors.hpp"
 #include "services/tree/live_tree.hpp"
 #include "services/tree/plan.hpp"
 #include "services/tree/progress.hpp"
@@ -14,31 +15,6 @@
 #include <span>
 
 namespace mirrorbus::tree {
-
-// Errors of single entries: why each is not as it should be. Bounded.
-class ItemErrors {
- public:
-  void add(proto::Bytes path, std::string why);
-  // Runs `work` and notes its std::system_error for `path`, unless it concerns everything.
-  template <class Work>
-  bool guard(const proto::Bytes& path, Work&& work) {
-    try {
-      work();
-      return true;
-    } catch (const std::system_error& error) {
-      if (concerns_all(error)) throw;
-      add(path, error.what());
-      return false;
-    }
-  }
-  bool empty() const { return why_.empty(); }
-  const std::string* of(const proto::Bytes& path) const;
-  static bool concerns_all(const std::system_error& error);
-
- private:
-  static constexpr std::size_t kKept = 100'000;
-  std::unordered_map<proto::Bytes, std::string> why_;
-};
 
 class Applier {
  public:
@@ -56,6 +32,8 @@ class Applier {
   };
   explicit Applier(const Parts& parts);
 
+  // Step 1, before staging where contents go straight to their places; else run() does it.
+  void make_directories();
   void run();
   // Entries (directory, place in the target node) that were found to be other than was known: they
   // were left alone, and are wrong whatever they look like.
@@ -71,7 +49,6 @@ class Applier {
     std::vector<std::pair<proto::Bytes, LocalEdit::Kind>> edits;
     std::vector<std::pair<std::uint32_t, std::uint32_t>> suspects;
   };
-  void make_directories();
   void make_directory(std::uint32_t dir);
   void unlock(std::uint32_t dir);
   void place(const std::vector<Plan::Op>& ops);
@@ -94,6 +71,7 @@ class Applier {
 
   Parts p_;
   const EntryOps& ops_;
+  bool directories_made_ = false;
   std::vector<std::uint32_t> uses_;  // left, per NewInode
   std::vector<bool> kept_seen_;      // per Kept: it is what it was
   std::vector<proto::Bytes> trash_;

@@ -107,6 +107,7 @@ void EntryOps::set_mode(int dir, const Bytes& name, mode_t mode) const {
   if (::syscall(kFchmodat2, dir, name.c_str(), mode, at_flags(name)) == 0) return;
   // EPERM, too: what sandboxes answer to numbers they do not know.
   if (errno != ENOSYS && errno != EPERM) fail("chmod", name);
+  if (name.empty() && ::fchmod(dir, mode) == 0) return;  // not of an O_PATH descriptor
   if (chmod_pinned(dir, name, mode) != 0) fail("chmod", name);
 }
 

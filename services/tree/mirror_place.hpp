@@ -35,6 +35,7 @@ class MirrorPlace {
   bool is_new() const { return found_->is_new; }   // found by find_new()
   bool is_fresh() const { return found_->fresh; }  // and there is nothing in it yet
   bool is_first() const { return found_->first; }
+  bool is_unseen() const { return is_first() || is_new(); }
   // The whole tree appears at once. `mode`: the root's, as signed.
   void move_first(std::uint32_t mode);
   // Of a mirror with snapshots.

@@ -3,6 +3,7 @@
 // the helper makes system calls meanwhile.
 #pragma once
 
+#include <algorithm>
 #include <condition_variable>
 #include <cstddef>
 #include <exception>
@@ -58,25 +59,28 @@ class Pipeline {
     std::exception_ptr error;
   };
 
-  void run(Slot& slot, unsigned worker) noexcept {
+  // Does the oldest unit that nobody does; false if there is none. The lock is held, but for the work.
+  bool work_on_one(std::unique_lock<std::mutex>& lock, unsigned worker) {
+    const auto slot = std::ranges::find(slots_, State::Waiting, &Slot::state);
+    if (slot == slots_.end()) return false;
+    slot->state = State::Running;
+    lock.unlock();
     try {
-      work_(slot.unit, worker);
+      work_(slot->unit, worker);
     } catch (...) {
-      slot.error = std::current_exception();
+      slot->error = std::current_exception();
     }
+    lock.lock();
+    slot->state = State::Done;
+    return true;
   }
-  // Does or waits for the oldest unit and hands it on. Only the caller adds and removes slots.
+  // Hands on the oldest unit, and works until it is done. Only the caller adds and removes slots.
   void retire() {
     Slot& slot = slots_.front();
     std::unique_lock lock(mutex_);
-    if (slot.state == State::Waiting) {
-      slot.state = State::Running;
-      lock.unlock();
-      run(slot, 0);
-    } else {
-      changed_.wait(lock, [&slot] { return slot.state == State::Done; });
-      lock.unlock();
-    }
+    while (slot.state != State::Done)
+      if (!work_on_one(lock, 0)) changed_.wait(lock);
+    lock.unlock();
     if (slot.error) std::rethrow_exception(slot.error);
     sink_(slot.unit);
     lock.lock();
@@ -84,20 +88,11 @@ class Pipeline {
   }
   void help() {
     std::unique_lock lock(mutex_);
-    for (;;) {
-      auto slot = slots_.begin();
-      while (slot != slots_.end() && slot->state != State::Waiting) ++slot;
-      if (stop_) return;
-      if (slot == slots_.end()) {
+    while (!stop_) {
+      if (work_on_one(lock, 1))
+        changed_.notify_all();
+      else
         changed_.wait(lock);
-        continue;
-      }
-      slot->state = State::Running;
-      lock.unlock();
-      run(*slot, 1);
-      lock.lock();
-      slot->state = State::Done;
-      changed_.notify_all();
     }
   }
 

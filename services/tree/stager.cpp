@@ -1,6 +1,5 @@
 #include "services/tree/stager.hpp"
 
-#include "proto/sha256.hpp"
 #include "proto/tree_path.hpp"
 #include "services/tree/file_reader.hpp"
 #include "services/tree/pipeline.hpp"
@@ -23,10 +22,8 @@ using proto::Node;
 
 namespace {
 
-constexpr std::uint64_t kLargeBytes = 8 * 1024 * 1024;   // asked for by range
-constexpr std::uint64_t kBatchBytes = 64 * 1024 * 1024;  // in one request
-constexpr std::size_t kDressed = 128;                    // inodes to a unit of work
-constexpr std::size_t kDepth = 16;                       // units
+constexpr std::size_t kDressed = 128;  // inodes to a unit of work
+constexpr std::size_t kDepth = 16;     // units
 
 }  // namespace
 
@@ -81,7 +78,10 @@ void Stager::from_the_tree() {
       progress_.bytes += inode.size;
       continue;
     }
-    if (inode.source == Plan::Source::Same) continue;  // when the first one is there
+    if (inode.source == Plan::Source::Same) {  // when the first one is there
+      copied_.insert(inode.from);
+      continue;
+    }
     const bool in_tree = inode.source == Plan::Source::Take || inode.source == Plan::Source::Copy;
     if (in_tree && copy_from_tree(number)) continue;
     inode.source = Plan::Source::Fetch;
@@ -89,6 +89,7 @@ void Stager::from_the_tree() {
     if (!is_new) {
       inode.source = Plan::Source::Same;
       inode.from = *first;
+      copied_.insert(*first);
     }
     --progress_.files;
   }
@@ -185,173 +186,24 @@ std::vector<Wanted> Stager::wanted() const {
   return all;
 }
 
+// Of more names than one, or what copies are made of, has to be in staging first.
+bool Stager::goes_straight(std::uint32_t number) const {
+  return p_.unseen && p_.plan.inodes[number].uses == 1 && !copied_.contains(number);
+}
+
 void Stager::take(const Hash& content, std::uint32_t number) {
+  has_come(content, 'c', number);
+}
+
+void Stager::has_come(const Hash& content, char letter, std::uint32_t number) {
   const auto found = wanted_.find(content);
   assert(found != wanted_.end());
-  staged_.set(*found, 'c', number);
+  staged_.set(*found, letter, number);
   progress_.bytes += p_.plan.inodes[*found].size;
   early_sync_.written(p_.plan.inodes[*found].size);
   ++progress_.files;
   wanted_.erase(found);
   report();
-}
-
-// One answer of the source, or several. Small contents are hashed and written by a helper while the
-// next ones come in.
-class Stager::FetchSink : public ContentSink {
- public:
-  FetchSink(Stager& stager, ContentSource& source)
-      : stager_(stager),
-        source_(source),
-        pipeline_(
-            kBuffered, [this](std::vector<Arrived>& some, unsigned) { stage(some); },
-            [this](std::vector<Arrived>& some) { collect(some); }) {}
-
-  // A large file, and what is there of it.
-  std::uint64_t resume(const Wanted& wanted) {
-    resumed_ = wanted_ = wanted;
-    file_.emplace(stager_.p_.staging, wanted, true);
-    return file_->offset();
-  }
-  // What has come whole is staged. Call also when the source failed.
-  void finish() {
-    pass_on();
-    pipeline_.finish();
-  }
-
-  void begin(const Hash& hash) override {
-    if (resumed_) {
-      if (hash != wanted_.hash) file_.reset();
-      return;
-    }
-    drop();
-    const auto found = stager_.wanted_.find(hash);
-    if (found == stager_.wanted_.end()) return;  // unasked, or a second time
-    wanted_ = stager_.wanted(*found);
-    if (wanted_.size_bytes > kBufferBytes)
-      file_.emplace(stager_.p_.staging, wanted_);
-    else
-      buffer_.emplace();
-  }
-  void write(ByteView bytes) override {
-    stager_.p_.control.check();
-    if (file_ && !file_->write(bytes)) return refuse(wanted_.hash, proto::Reject::TooLarge, "is larger than signed");
-    if (!buffer_) return;
-    if (bytes.size() > wanted_.size_bytes - buffer_->size())
-      return refuse(wanted_.hash, proto::Reject::TooLarge, "is larger than signed");
-    *buffer_ += bytes;
-  }
-  void end() override {
-    if (buffer_) {
-      arrived_bytes_ += buffer_->size();
-      arrived_.push_back({wanted_, std::move(*buffer_), {}});
-      if (arrived_bytes_ >= kUnitBytes || arrived_.size() >= kUnit) pass_on();
-    } else if (file_) {
-      if (const auto number = file_->finish())
-        stager_.take(wanted_.hash, *number);
-      else
-        refuse(wanted_.hash, proto::Reject::BadHash, "is not what was signed");
-    }
-    drop();
-  }
-  void gone(const Hash& hash, const std::string& reason) override {
-    stager_.reasons_[hash] = source_.name() + ": " + reason;
-  }
-
- private:
-  static constexpr std::size_t kBuffered = 16;  // units
-  static constexpr std::size_t kUnit = 64;      // contents
-  static constexpr std::size_t kUnitBytes = 512 * 1024;
-  static constexpr std::uint64_t kBufferBytes = 1024 * 1024;
-  struct Arrived {
-    Wanted wanted;
-    Bytes bytes;
-    std::optional<std::uint32_t> number;  // of its c name, if it is what it should be
-  };
-  void pass_on() {
-    if (!arrived_.empty()) pipeline_.push(std::exchange(arrived_, {}));
-    arrived_bytes_ = 0;
-  }
-  void stage(std::vector<Arrived>& some) {
-    for (Arrived& each : some)
-      if (each.bytes.size() == each.wanted.size_bytes &&
-          proto::sha256(each.bytes) == each.wanted.hash)
-        each.number = stager_.p_.staging.put(each.wanted.hash, each.bytes);
-  }
-  void collect(std::vector<Arrived>& some) {
-    for (const Arrived& each : some) {
-      if (!each.number)
-        refuse(each.wanted.hash, proto::Reject::BadHash, "is not what was signed");
-      else if (stager_.wants(each.wanted.hash))
-        stager_.take(each.wanted.hash, *each.number);
-    }
-  }
-  void refuse(const Hash& hash, proto::Reject why, const std::string& what) {
-    drop();
-    source_.bad(hash, why, what);
-    stager_.reasons_[hash] = source_.name() + ": what came " + what;
-  }
-  void drop() {
-    file_.reset();
-    buffer_.reset();
-  }
-
-  Stager& stager_;
-  ContentSource& source_;
-  std::optional<Wanted> resumed_;
-  Wanted wanted_;
-  std::optional<StagedFile> file_;
-  std::optional<Bytes> buffer_;
-  std::vector<Arrived> arrived_;  // not passed on yet
-  std::size_t arrived_bytes_ = 0;
-  Pipeline<std::vector<Arrived>> pipeline_;
-};
-
-void Stager::fetch(ContentSource& source) {
-  progress_.phase = Phase::Fetching;
-  report();
-  // What was cut off, bad or unanswered is asked for once more, and of every further place.
-  for (std::size_t round = 0; round <= source.places() && !wanted_.empty(); ++round) {
-    std::vector<std::uint32_t> small;
-    for (const std::uint32_t number : wanted_numbers()) {
-      if (p_.plan.inodes[number].size > kLargeBytes)
-        fetch_large(source, wanted(number));
-      else
-        small.push_back(number);
-    }
-    fetch_small(source, small);
-  }
-  progress_.phase = Phase::Staging;
-}
-
-void Stager::fetch_small(ContentSource& source, const std::vector<std::uint32_t>& numbers) {
-  std::vector<Wanted> batch;
-  for (std::size_t from = 0; from < numbers.size(); from += batch.size()) {
-    batch.clear();
-    for (std::uint64_t bytes = 0; from + batch.size() < numbers.size() &&
-                                  batch.size() < ContentSource::kBatch && bytes < kBatchBytes;) {
-      batch.push_back(wanted(numbers[from + batch.size()]));
-      bytes += batch.back().size_bytes;
-    }
-    FetchSink sink(*this, source);
-    try {
-      source.fetch_objects(batch, sink);
-    } catch (...) {
-      sink.finish();  // what has come whole need not come again
-      throw;
-    }
-    sink.finish();
-    report();
-  }
-}
-
-void Stager::fetch_large(ContentSource& source, const Wanted& wanted) {
-  FetchSink sink(*this, source);
-  const std::uint64_t offset = sink.resume(wanted);
-  if (offset == wanted.size_bytes)
-    sink.end();  // all of it had come
-  else
-    source.fetch_range(wanted, offset, sink);
 }
 
 void Stager::finish() {
@@ -366,7 +218,7 @@ void Stager::finish() {
       [this](std::vector<Undressed>&) { report(); });
   std::vector<Undressed> some;
   for (std::uint32_t number = 0; number < p_.plan.inodes.size(); ++number) {
-    if (!staged_.ready(number) || staged_.is_link(number)) continue;
+    if (!staged_.ready(number) || staged_.is_link(number) || staged_.is_placed(number)) continue;
     const Plan::NewInode& inode = p_.plan.inodes[number];
     some.push_back({staged_.name(p_.plan, number), target_node(inode.dir).entries[inode.at]});
     if (some.size() == kDressed) pipeline.push(std::exchange(some, {}));

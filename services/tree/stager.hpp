@@ -3,7 +3,8 @@
 //
 // Contents come, in this order, from what an earlier run left in staging, from the tree itself
 // (links to inodes that are going away, copies of those that stay), from packs, from the source.
-// What cannot be had is named, and the rest is staged all the same.
+// What cannot be had is named, and the rest is staged all the same. Where nobody sees the tree, small
+// contents from the source go straight to their places.
 #pragma once
 
 #include "services/tree/content_source.hpp"
@@ -12,6 +13,7 @@
 #include "services/tree/plan.hpp"
 #include "services/tree/progress.hpp"
 #include "services/tree/staging.hpp"
+#include "services/tree/unseen_tree.hpp"
 
 #include <functional>
 #include <unordered_map>
@@ -27,11 +29,14 @@ struct MissingItem {
 // Where each NewInode of a plan is in staging.
 class StagedInodes {
  public:
+  static constexpr char kPlaced = 'p';
   explicit StagedInodes(std::size_t count) : at_(count) {}
   bool ready(std::uint32_t inode) const { return at_[inode].letter != 0; }
   proto::Bytes name(const Plan& plan, std::uint32_t inode) const;
   // Still the tree's own inode, too: metadata is set when the tree may be changed.
   bool is_link(std::uint32_t inode) const { return at_[inode].letter == 'l'; }
+  // It is under its name in the tree, and complete.
+  bool is_placed(std::uint32_t inode) const { return at_[inode].letter == kPlaced; }
   void set(std::uint32_t inode, char letter, std::uint32_t number) {
     at_[inode] = {letter, number};
   }
@@ -55,6 +60,7 @@ class Stager {
     const MetadataPolicy& policy;
     LocalEdits& edits;
     const WorkControl& control;
+    UnseenTree* unseen;  // the tree, if nobody sees it
   };
   explicit Stager(const Parts& parts);
 
@@ -65,7 +71,7 @@ class Stager {
   std::vector<Wanted> wanted() const;
   // A content has come and has this number as a c name.
   void take(const proto::Hash& content, std::uint32_t number);
-  // Asks the source for all that is still wanted.
+  // Asks the source for all that is still wanted. The directories of a tree nobody sees are there.
   void fetch(ContentSource& source);
   // Further inodes of a content that has come, owners, modes and times. Call last.
   void finish();
@@ -82,6 +88,8 @@ class Stager {
   bool copy_from_tree(std::uint32_t number);
   void make(std::uint32_t number);
   bool copy(int from, const proto::Bytes& name, std::uint32_t number);
+  bool goes_straight(std::uint32_t number) const;
+  void has_come(const proto::Hash& content, char letter, std::uint32_t number);
   struct Undressed {
     proto::Bytes name;
     proto::Entry entry;
@@ -107,6 +115,7 @@ class Stager {
     bool operator()(const auto& a, const auto& b) const { return of(a) == of(b); }
   };
   std::unordered_set<std::uint32_t, ByContent, ByContent> wanted_;
+  std::unordered_set<std::uint32_t> copied_;               // others are copies of these
   std::unordered_map<proto::Hash, std::string> reasons_;   // why one did not come
   std::optional<std::pair<std::uint32_t, OldDirectory>> old_;
   std::optional<std::pair<std::uint32_t, proto::Node>> target_;

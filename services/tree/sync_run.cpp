@@ -183,16 +183,20 @@ SyncRun::Round SyncRun::round() {
   RootDir& root = job_.place.root();
   LiveTree& live = comparison_->live();
   const MetadataPolicy& policy = comparison_->policy();
-  Stager stager({plan, job_.target, live, root, staging_, policy, result_.edits, control_});
-  stage(stager);
-  if (!plan.inodes.empty()) sync_filesystem(job_.work.get());
+  std::optional<UnseenTree> unseen;
+  if (job_.place.is_unseen()) unseen.emplace(root, job_.ops, policy);
+  Stager stager({plan, job_.target, live, root, staging_, policy, result_.edits, control_,
+                 unseen ? &*unseen : nullptr});
+  ItemErrors errors;
+  Applier applier({plan, job_.target, live, root, staging_, stager.staged(), policy,
+                   result_.edits, errors, control_});
+  stage(stager, applier);
+  // What nobody sees has time until it is shown.
+  if (!unseen && !plan.inodes.empty()) sync_filesystem(job_.work.get());
   job_.ops.step(Probe::Step::Staged);
 
   if (!plan.empty()) job_.state.begin_applying(to_.update.record.tree_hash);
   const timespec begun = clock_.tick();
-  ItemErrors errors;
-  Applier applier({plan, job_.target, live, root, staging_, stager.staged(), policy,
-                   result_.edits, errors, control_});
   {
     Stopwatch watch(result_.applying);
     applier.run();
@@ -206,7 +210,7 @@ SyncRun::Round SyncRun::round() {
   return check_and_commit(plan, parts, applier, stager, errors);
 }
 
-void SyncRun::stage(Stager& stager) {
+void SyncRun::stage(Stager& stager, Applier& applier) {
   {
     Stopwatch watch(result_.staging);
     stager.from_the_tree();
@@ -214,6 +218,7 @@ void SyncRun::stage(Stager& stager) {
   }
   if (!stager.wanted().empty()) {
     Stopwatch watch(result_.fetching);
+    if (job_.place.is_unseen()) applier.make_directories();
     stager.fetch(source_);
   }
   Stopwatch watch(result_.staging);

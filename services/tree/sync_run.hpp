@@ -34,7 +34,7 @@ class SyncRun {
 
   Round repair();
   Round round();
-  void stage(Stager& stager);
+  void stage(Stager& stager, Applier& applier);
   Round check_and_commit(const Plan& plan, const Checker::Parts& parts, const Applier& applier,
                          Stager& stager, const ItemErrors& errors);
   bool explained(const Checker& checker, const ItemErrors& errors);

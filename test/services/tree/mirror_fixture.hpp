@@ -89,6 +89,17 @@ class Mirror {
   std::vector<tree::TargetVersion> versions_;
 };
 
+// A small tree with a bit of everything.
+inline void small_tree(Mirror& m) {
+  m.file("top", "top content");
+  m.file("dir/one", "one");
+  m.file("dir/two", "two");
+  m.file("dir/deep/er/three", std::string(100'000, '3'));
+  m.file("empty", "");
+  std::filesystem::create_symlink("dir/one", m.a() + "/link");
+  std::filesystem::create_hard_link(m.a() + "/dir/one", m.a() + "/hard");
+}
+
 // Runs what a test says at the work's steps, and before each change to the file system.
 struct ScriptedProbe : tree::Probe {
   std::function<void(Step)> on_step;
