@@ -40,18 +40,14 @@ class ObjectStream {
 
   std::optional<proto::Bytes> next() {
     proto::Bytes piece;
+    piece.reserve(2 * kChunk);
     while (piece.size() < kChunk) {
       if (left_ > 0) {
-        const std::size_t want = static_cast<std::size_t>(std::min<std::uint64_t>(left_, kChunk));
-        const std::size_t at = piece.size();
-        piece.resize(at + want);
-        const ssize_t got =
-            ::pread(file_.fd.get(), piece.data() + at, want, static_cast<off_t>(offset_));
+        const std::size_t got = read(piece);
         // Shorter than it was: the answer cannot be finished, so it is cut off.
-        if (got <= 0) throw std::runtime_error("a file shrank while it was being sent");
-        piece.resize(at + static_cast<std::size_t>(got));
-        offset_ += static_cast<std::uint64_t>(got);
-        left_ -= static_cast<std::uint64_t>(got);
+        if (got == 0) throw std::runtime_error("a file shrank while it was being sent");
+        offset_ += got;
+        left_ -= got;
         if (left_ == 0 && !file_.unchanged())
           throw std::runtime_error("a file changed while it was being sent");
         continue;
@@ -74,6 +70,17 @@ class ObjectStream {
   }
 
  private:
+  // Adds to `piece` what comes next of the file: how much, 0 if there is no more.
+  std::size_t read(proto::Bytes& piece) const {
+    const std::size_t want = static_cast<std::size_t>(std::min<std::uint64_t>(left_, kChunk));
+    const std::size_t at = piece.size();
+    piece.resize_and_overwrite(at + want, [&](char* bytes, std::size_t) {
+      const ssize_t got = ::pread(file_.fd.get(), bytes + at, want, static_cast<off_t>(offset_));
+      return at + static_cast<std::size_t>(std::max<ssize_t>(got, 0));
+    });
+    return piece.size() - at;
+  }
+
   std::vector<proto::Hash> hashes_;
   std::function<std::optional<HeldFile>(const proto::Hash&)> find_;
   base::Counter& sent_;

@@ -56,7 +56,7 @@ class Stager::FetchSink : public ContentSink {
     if (wanted_.size_bytes > kBufferBytes)
       file_.emplace(stager_.p_.staging, wanted_);
     else
-      buffer_.emplace();
+      buffer_.emplace().reserve(wanted_.size_bytes);
   }
   void write(ByteView bytes) override {
     stager_.p_.control.check();
