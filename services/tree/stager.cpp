@@ -24,6 +24,7 @@ namespace {
 
 constexpr std::size_t kDressed = 128;  // inodes to a unit of work
 constexpr std::size_t kDepth = 16;     // units
+constexpr std::uint64_t kOverhead = 4096;  // of a file on disk: its inode, its last block
 
 }  // namespace
 
@@ -200,7 +201,7 @@ void Stager::has_come(const Hash& content, char letter, std::uint32_t number) {
   assert(found != wanted_.end());
   staged_.set(*found, letter, number);
   progress_.bytes += p_.plan.inodes[*found].size;
-  early_sync_.written(p_.plan.inodes[*found].size);
+  early_sync_.written(p_.plan.inodes[*found].size + kOverhead);
   ++progress_.files;
   wanted_.erase(found);
   report();
