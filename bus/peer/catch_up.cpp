@@ -1,6 +1,7 @@
 #include "bus/peer/catch_up.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace mirrorbus::peer {
 namespace {
@@ -24,7 +25,7 @@ void CatchUp::pursue(SubscribedStream& stream, base::Now now) {
   if (!stream.tracker) return;
   const GapTracker& tracker = *stream.tracker;
   if (stream.unknown_epoch == 0 && !tracker.behind()) {
-    stream.stuck_since.reset();
+    stream.progressed();
     return;
   }
   if (!stream.stuck_since) stream.stuck_since = now.mono;
@@ -70,7 +71,8 @@ void CatchUp::ask_ahead(SubscribedStream& stream, const proto::Answer& answer) {
 }
 
 void CatchUp::try_again(SubscribedStream& stream, base::Now now) {
-  stream.stuck_since.reset();
+  // Once: credentials can come without end, each in the place of one that is missed next.
+  if (!std::exchange(stream.waited_longer, true)) stream.stuck_since.reset();
   stream.attempt = 0;
   stream.not_before = {};
   pursue(stream, now);
@@ -110,8 +112,11 @@ void CatchUp::tick(SubscribedStream& stream, base::Now now) {
     return;
   if (stream.unknown_epoch != 0) return order_.skip_unknown_epochs(stream);
   const std::uint64_t wanted = stream.tracker->wanted();
-  const bool hole = stream.hole_to > stream.tracker->position();
-  give_up(stream, hole ? std::min(stream.hole_to, wanted) : wanted, GapReason::Unavailable, now);
+  // No more than must be: what lies behind a hole may be had.
+  std::uint64_t to = wanted;
+  for (const std::uint64_t hole : {stream.hole_to, stream.unread_to})
+    if (hole > stream.tracker->position()) to = std::min(to, hole);
+  give_up(stream, to, GapReason::Unavailable, now);
 }
 
 void CatchUp::give_up(SubscribedStream& stream, std::uint64_t to, GapReason reason,
@@ -257,7 +262,7 @@ void CatchUp::replayed(SubscribedStream& stream, const proto::Answer& answer, So
   } else {
     ++stream.attempt;
   }
-  if (tracker.position() > before) stream.stuck_since.reset();
+  if (tracker.position() > before) stream.progressed();
   order_.drain(stream);
 }
 

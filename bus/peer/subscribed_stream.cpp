@@ -87,7 +87,13 @@ void SubscribedStream::begin_epoch(std::uint64_t number, std::uint32_t first_ser
   equivocated = false;
   sealed_header.clear();
   signed_last = 0;
+  unread_to = 0;
+  progressed();
+}
+
+void SubscribedStream::progressed() {
   stuck_since.reset();
+  waited_longer = false;
 }
 
 void SubscribedStream::failed(std::uint32_t after_ms, base::Now now) {

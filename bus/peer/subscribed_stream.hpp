@@ -74,6 +74,8 @@ struct SubscribedStream {
   std::uint64_t position_epoch() const;
   // Forgets what was said in the epoch before.
   void begin_epoch(std::uint64_t number, std::uint32_t first_serial);
+  // It is further than it was, or has all there is.
+  void progressed();
   // An answer did not help: the next question goes elsewhere, and not at once.
   void failed(std::uint32_t after_ms, base::Now now);
   StreamInfo info(const KnownCredential* newest_credential, base::Now now) const;
@@ -114,9 +116,12 @@ struct SubscribedStream {
   std::uint64_t asked_from = 0, asked_to = 0;  // of the last replay
   std::uint32_t attempt = 0;
   base::MonoTime not_before{};                // of the next question
-  std::optional<base::MonoTime> stuck_since;  // behind without progress
+  std::optional<base::MonoTime> stuck_since;  // behind without progress …
+  bool waited_longer = false;                 // … and given more time once already
   std::uint64_t hole_to = 0;                  // an answer skipped (position, hole_to] …
   bool hole_is_event = false;                 // … and there is an event at its end
+  // The rows of (position, unread_to] are sealed with what nobody has answered for; one behind is not.
+  std::uint64_t unread_to = 0;
   // An epoch was entered whose beginning is not known yet: (position, nobody knows).
   std::uint64_t unknown_epoch = 0;
   // More lie between than one answer lists: below which epochs to ask next, the lowest last.
