@@ -9,6 +9,8 @@ namespace {
 constexpr std::uint64_t kListed = 64;
 // Of so many answers: who has missed more epochs than that names a gap.
 constexpr std::size_t kMaxLists = 256;
+// Questions for where one epoch began, before a gap is named without knowing: some 20 s.
+constexpr std::uint32_t kMaxTraces = 8;
 
 }  // namespace
 
@@ -40,6 +42,7 @@ void CatchUp::pursue(SubscribedStream& stream, base::Now now) {
   }
   // Its own signed word that they are gone.
   if (stream.head_oldest > tracker.position() + 1) {
+    if (trace(stream)) return;
     give_up(stream, std::min(stream.head_oldest - 1, tracker.wanted()), GapReason::Retention, now);
     return;
   }
@@ -86,11 +89,14 @@ bool CatchUp::answered(std::uint64_t question, const proto::Decoded<proto::Answe
   questions_.erase(it);
   if (stream.question != question) return true;
   stream.question = 0;
+  const bool tracing = std::exchange(stream.tracing, false);
   if (!answer || answer->refused) {
     subscription_.count(answer ? *answer->refused : answer.error());
     stream.failed(answer ? answer->after_ms : 0, now);
   } else if (stream.locating) {
     located(stream, *answer, now);
+  } else if (tracing) {
+    traced(stream, *answer, source, now);
   } else if (stream.unknown_epoch != 0) {
     listed(stream, *answer, source, now);
   } else if (stream.tracker) {
@@ -112,6 +118,8 @@ void CatchUp::tick(SubscribedStream& stream, base::Now now) {
     return;
   if (stream.unknown_epoch != 0) return order_.skip_unknown_epochs(stream);
   const std::uint64_t wanted = stream.tracker->wanted();
+  if (stream.head_oldest > stream.tracker->position() + 1)
+    return give_up(stream, std::min(stream.head_oldest - 1, wanted), GapReason::Retention, now);
   // No more than must be: what lies behind a hole may be had.
   std::uint64_t to = wanted;
   for (const std::uint64_t hole : {stream.hole_to, stream.unread_to})
@@ -231,6 +239,37 @@ void CatchUp::walk_epochs(SubscribedStream& stream,
     enter_epoch(stream, *first, now);
   }
   if (stream.epoch >= target) know_epochs(stream);
+}
+
+// Who joined at old events knows the newest epoch alone, until a gap is to be named in those before.
+// True: how they began is being asked.
+bool CatchUp::trace(SubscribedStream& stream) {
+  if (stream.trace_epochs(intake_.book()) || stream.traces >= kMaxTraces) return false;
+  ++stream.traces;
+  stream.tracing = true;
+  ask(stream, "credential",
+      {{"stream", stream.id},
+       {"before_epoch", stream.ends.first(stream.epoch) + 1},
+       {"limit", kListed}});
+  return true;
+}
+
+// The newest first, as they are listed: each says which is needed next.
+void CatchUp::traced(SubscribedStream& stream, const proto::Answer& answer, SourceId source,
+                     base::Now now) {
+  for (const proto::Bytes& sealed : answer.parts) {
+    const auto decoded = proto::decode_sealed(sealed);
+    if (!decoded) continue;
+    const auto credential = proto::decode_credential(decoded->document);
+    if (!credential || credential->stream.id() != stream.id || credential->serial != 0 ||
+        credential->epoch > stream.epoch)
+      continue;
+    const auto why = intake_.offer(sealed, CredentialBook::Came::Asked, source, now);
+    if (why) subscription_.count(*why);
+    if (why == proto::Reject::Busy) break;
+    if (credential->pin.last_seq <= stream.tracker->position()) break;
+  }
+  stream.failed(0, now);
 }
 
 // ---- replay ----
