@@ -1,6 +1,7 @@
 #include "bus/peer/catch_up.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace mirrorbus::peer {
 namespace {
@@ -8,6 +9,8 @@ namespace {
 constexpr std::uint64_t kListed = 64;
 // Of so many answers: who has missed more epochs than that names a gap.
 constexpr std::size_t kMaxLists = 256;
+// Questions for where one epoch began, before a gap is named without knowing: some 20 s.
+constexpr std::uint32_t kMaxTraces = 8;
 
 }  // namespace
 
@@ -24,7 +27,7 @@ void CatchUp::pursue(SubscribedStream& stream, base::Now now) {
   if (!stream.tracker) return;
   const GapTracker& tracker = *stream.tracker;
   if (stream.unknown_epoch == 0 && !tracker.behind()) {
-    stream.stuck_since.reset();
+    stream.progressed();
     return;
   }
   if (!stream.stuck_since) stream.stuck_since = now.mono;
@@ -39,6 +42,7 @@ void CatchUp::pursue(SubscribedStream& stream, base::Now now) {
   }
   // Its own signed word that they are gone.
   if (stream.head_oldest > tracker.position() + 1) {
+    if (trace(stream)) return;
     give_up(stream, std::min(stream.head_oldest - 1, tracker.wanted()), GapReason::Retention, now);
     return;
   }
@@ -70,7 +74,8 @@ void CatchUp::ask_ahead(SubscribedStream& stream, const proto::Answer& answer) {
 }
 
 void CatchUp::try_again(SubscribedStream& stream, base::Now now) {
-  stream.stuck_since.reset();
+  // Once: credentials can come without end, each in the place of one that is missed next.
+  if (!std::exchange(stream.waited_longer, true)) stream.stuck_since.reset();
   stream.attempt = 0;
   stream.not_before = {};
   pursue(stream, now);
@@ -84,11 +89,14 @@ bool CatchUp::answered(std::uint64_t question, const proto::Decoded<proto::Answe
   questions_.erase(it);
   if (stream.question != question) return true;
   stream.question = 0;
+  const bool tracing = std::exchange(stream.tracing, false);
   if (!answer || answer->refused) {
     subscription_.count(answer ? *answer->refused : answer.error());
     stream.failed(answer ? answer->after_ms : 0, now);
   } else if (stream.locating) {
     located(stream, *answer, now);
+  } else if (tracing) {
+    traced(stream, *answer, source, now);
   } else if (stream.unknown_epoch != 0) {
     listed(stream, *answer, source, now);
   } else if (stream.tracker) {
@@ -110,8 +118,13 @@ void CatchUp::tick(SubscribedStream& stream, base::Now now) {
     return;
   if (stream.unknown_epoch != 0) return order_.skip_unknown_epochs(stream);
   const std::uint64_t wanted = stream.tracker->wanted();
-  const bool hole = stream.hole_to > stream.tracker->position();
-  give_up(stream, hole ? std::min(stream.hole_to, wanted) : wanted, GapReason::Unavailable, now);
+  if (stream.head_oldest > stream.tracker->position() + 1)
+    return give_up(stream, std::min(stream.head_oldest - 1, wanted), GapReason::Retention, now);
+  // No more than must be: what lies behind a hole may be had.
+  std::uint64_t to = wanted;
+  for (const std::uint64_t hole : {stream.hole_to, stream.unread_to})
+    if (hole > stream.tracker->position()) to = std::min(to, hole);
+  give_up(stream, to, GapReason::Unavailable, now);
 }
 
 void CatchUp::give_up(SubscribedStream& stream, std::uint64_t to, GapReason reason,
@@ -228,6 +241,37 @@ void CatchUp::walk_epochs(SubscribedStream& stream,
   if (stream.epoch >= target) know_epochs(stream);
 }
 
+// Who joined at old events knows the newest epoch alone, until a gap is to be named in those before.
+// True: how they began is being asked.
+bool CatchUp::trace(SubscribedStream& stream) {
+  if (stream.trace_epochs(intake_.book()) || stream.traces >= kMaxTraces) return false;
+  ++stream.traces;
+  stream.tracing = true;
+  ask(stream, "credential",
+      {{"stream", stream.id},
+       {"before_epoch", stream.ends.first(stream.epoch) + 1},
+       {"limit", kListed}});
+  return true;
+}
+
+// The newest first, as they are listed: each says which is needed next.
+void CatchUp::traced(SubscribedStream& stream, const proto::Answer& answer, SourceId source,
+                     base::Now now) {
+  for (const proto::Bytes& sealed : answer.parts) {
+    const auto decoded = proto::decode_sealed(sealed);
+    if (!decoded) continue;
+    const auto credential = proto::decode_credential(decoded->document);
+    if (!credential || credential->stream.id() != stream.id || credential->serial != 0 ||
+        credential->epoch > stream.epoch)
+      continue;
+    const auto why = intake_.offer(sealed, CredentialBook::Came::Asked, source, now);
+    if (why) subscription_.count(*why);
+    if (why == proto::Reject::Busy) break;
+    if (credential->pin.last_seq <= stream.tracker->position()) break;
+  }
+  stream.failed(0, now);
+}
+
 // ---- replay ----
 
 void CatchUp::replayed(SubscribedStream& stream, const proto::Answer& answer, SourceId source,
@@ -257,7 +301,7 @@ void CatchUp::replayed(SubscribedStream& stream, const proto::Answer& answer, So
   } else {
     ++stream.attempt;
   }
-  if (tracker.position() > before) stream.stuck_since.reset();
+  if (tracker.position() > before) stream.progressed();
   order_.drain(stream);
 }
 

@@ -33,6 +33,9 @@ class CatchUp {
   void ask(SubscribedStream& stream, std::string verb, proto::Map args);
   void ask_replay(SubscribedStream& stream, std::uint64_t from);
   void ask_ahead(SubscribedStream& stream, const proto::Answer& answer);
+  bool trace(SubscribedStream& stream);
+  void traced(SubscribedStream& stream, const proto::Answer& answer, SourceId source,
+              base::Now now);
   void give_up(SubscribedStream& stream, std::uint64_t to, GapReason reason, base::Now now);
   void enter_epoch(SubscribedStream& stream, const proto::Credential& first, base::Now now);
   void located(SubscribedStream& stream, const proto::Answer& answer, base::Now now);

@@ -23,6 +23,18 @@ std::shared_ptr<KnownCredential> CredentialBook::share(const proto::Hash& id) {
   return it == known_.end() ? nullptr : it->second;
 }
 
+const proto::Credential* CredentialBook::first_of(const proto::Hash& stream,
+                                                  std::uint64_t epoch) const {
+  const auto its = streams_.find(stream);
+  if (its == streams_.end()) return nullptr;
+  for (auto it = its->second.lower_bound({epoch, 0, {}});
+       it != its->second.end() && it->second->credential.epoch == epoch &&
+       it->second->credential.serial == 0;
+       ++it)
+    if (it->second->state == KnownCredential::State::Good) return &it->second->credential;
+  return nullptr;
+}
+
 void CredentialBook::forget(const proto::Hash& id) {
   const auto it = known_.find(id);
   if (it->second->state == KnownCredential::State::Checking) --checking_;

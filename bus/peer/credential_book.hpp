@@ -67,6 +67,8 @@ class CredentialBook {
   const KnownCredential* find(const proto::Hash& id) const {
     return const_cast<CredentialBook*>(this)->find(id);
   }
+  // The one that began this epoch (serial 0), if it is Good.
+  const proto::Credential* first_of(const proto::Hash& stream, std::uint64_t epoch) const;
   // For who wants to keep one: when the book drops it, it is Refused and stays readable.
   std::shared_ptr<KnownCredential> share(const proto::Hash& id);
 

@@ -10,7 +10,7 @@ void EventOrder::consume(SubscribedStream& stream, std::uint64_t seq, std::uint6
                          proto::ByteView frame) {
   stream.tracker->advance(seq);
   stream.earliest = std::max(stream.earliest, known.credential.epoch);
-  stream.stuck_since.reset();
+  stream.progressed();
   SubscriberCounts& counts = subscription_.counts;
   const SubscriberOptions& options = subscription_.options;
   const auto* start = std::get_if<StartTime>(&options.start);
@@ -63,8 +63,8 @@ void EventOrder::give_up(SubscribedStream& stream, std::uint64_t to, GapReason r
     from = end + 1;
   }
   stream.tracker->advance(to);
-  stream.stuck_since.reset();
-  stream.hole_to = 0;
+  stream.progressed();
+  stream.hole_to = stream.unread_to = 0;
   stream.attempt = 0;
   drain(stream);
 }

@@ -59,7 +59,20 @@ std::size_t Replay::rows_believed(const SubscribedStream& stream, CredentialInta
   return good;
 }
 
-proto::Decoded<Replay> Replay::read(const proto::Answer& answer, const SubscribedStream& stream,
+// The first row that could be read if those before it were given up; never above one named before.
+void Replay::find_readable(SubscribedStream& stream, CredentialIntake& intake) const {
+  const std::uint64_t position = stream.tracker->position();
+  for (const proto::BatchHeader& header : headers) {
+    const KnownCredential* known = intake.book().find(header.credential);
+    if (!known || known->state != KnownCredential::State::Good || header.first_seq <= position + 1)
+      continue;
+    const std::uint64_t before = header.first_seq - 1;
+    stream.unread_to = stream.unread_to > position ? std::min(stream.unread_to, before) : before;
+    return;
+  }
+}
+
+proto::Decoded<Replay> Replay::read(const proto::Answer& answer, SubscribedStream& stream,
                                     CredentialIntake& intake, base::Now now) {
   auto fields = proto::replay_answer(answer.fields);
   if (!fields) return proto::refuse(fields.error());
@@ -73,7 +86,10 @@ proto::Decoded<Replay> Replay::read(const proto::Answer& answer, const Subscribe
   if (const std::size_t good = replay.rows_believed(stream, intake, now);
       good < replay.rows.size()) {
     // An answer may hold more epochs than credentials are kept: what can be taken is.
-    if (good == 0) return proto::refuse(proto::Reject::UnknownCredential);
+    if (good == 0) {
+      replay.find_readable(stream, intake);
+      return proto::refuse(proto::Reject::UnknownCredential);
+    }
     replay.rows.resize(good);
     replay.headers.resize(good);
     replay.fields.through = std::min(replay.fields.through, replay.headers.back().last_seq());

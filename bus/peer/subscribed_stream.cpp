@@ -53,6 +53,13 @@ void EpochEnds::add(std::uint64_t last, std::uint64_t epoch) {
   if (ends_.size() > kRemembered) ends_.pop_front();
 }
 
+bool EpochEnds::add_before(std::uint64_t last, std::uint64_t epoch) {
+  if (ends_.size() >= kRemembered) return false;
+  if (!ends_.empty() && (last >= ends_.front().first || epoch >= ends_.front().second)) return false;
+  ends_.emplace_front(last, epoch);
+  return true;
+}
+
 std::uint64_t EpochEnds::epoch_of(std::uint64_t seq, std::uint64_t newest) const {
   for (const auto& [last, epoch] : ends_)
     if (seq <= last) return epoch;
@@ -78,6 +85,20 @@ std::uint64_t SubscribedStream::position_epoch() const {
   return std::max(earliest, ends.begun_by(next, epoch)) == its_epoch ? its_epoch : 0;
 }
 
+bool SubscribedStream::trace_epochs(const CredentialBook& book) {
+  while (position_epoch() == 0) {
+    const std::uint64_t its = ends.first(epoch);
+    const proto::Credential* first = book.first_of(id, its);
+    if (!first) return false;
+    if (first->new_journal || first->pin.last_seq <= tracker->position())
+      earliest = std::max(earliest, its);
+    else if (!ends.add_before(first->pin.last_seq, first->pin.epoch))
+      return false;
+    traces = 0;
+  }
+  return true;
+}
+
 void SubscribedStream::begin_epoch(std::uint64_t number, std::uint32_t first_serial) {
   epoch = number;
   serial = first_serial;
@@ -87,7 +108,13 @@ void SubscribedStream::begin_epoch(std::uint64_t number, std::uint32_t first_ser
   equivocated = false;
   sealed_header.clear();
   signed_last = 0;
+  unread_to = 0;
+  progressed();
+}
+
+void SubscribedStream::progressed() {
   stuck_since.reset();
+  waited_longer = false;
 }
 
 void SubscribedStream::failed(std::uint32_t after_ms, base::Now now) {

@@ -51,6 +51,12 @@ class EpochEnds {
  public:
   // `epoch`, the newest so far, ended at `last`.
   void add(std::uint64_t last, std::uint64_t epoch);
+  // `epoch`, before all these, ended at `last`. False if it cannot have, or there is no room.
+  bool add_before(std::uint64_t last, std::uint64_t epoch);
+  // The earliest epoch that is known of; `newest` if none has ended.
+  std::uint64_t first(std::uint64_t newest) const {
+    return ends_.empty() ? newest : ends_.front().second;
+  }
   void clear() { ends_.clear(); }
   // The epoch that `seq` belongs to, `newest` if none that ended; and how far that goes, if it did.
   std::uint64_t epoch_of(std::uint64_t seq, std::uint64_t newest) const;
@@ -72,8 +78,13 @@ struct SubscribedStream {
   bool may_hold(std::uint64_t seq, std::uint64_t its_epoch) const;
   // Which epoch the event after the position belongs to; 0 if nothing is known of where epochs began.
   std::uint64_t position_epoch() const;
+  // Learns from credentials that are known where epochs ended that it joined after. True if it is
+  // known now which epoch the event after the position belongs to.
+  bool trace_epochs(const CredentialBook& book);
   // Forgets what was said in the epoch before.
   void begin_epoch(std::uint64_t number, std::uint32_t first_serial);
+  // It is further than it was, or has all there is.
+  void progressed();
   // An answer did not help: the next question goes elsewhere, and not at once.
   void failed(std::uint32_t after_ms, base::Now now);
   StreamInfo info(const KnownCredential* newest_credential, base::Now now) const;
@@ -114,11 +125,17 @@ struct SubscribedStream {
   std::uint64_t asked_from = 0, asked_to = 0;  // of the last replay
   std::uint32_t attempt = 0;
   base::MonoTime not_before{};                // of the next question
-  std::optional<base::MonoTime> stuck_since;  // behind without progress
+  std::optional<base::MonoTime> stuck_since;  // behind without progress …
+  bool waited_longer = false;                 // … and given more time once already
   std::uint64_t hole_to = 0;                  // an answer skipped (position, hole_to] …
   bool hole_is_event = false;                 // … and there is an event at its end
+  // The rows of (position, unread_to] are sealed with what nobody has answered for; one behind is not.
+  std::uint64_t unread_to = 0;
   // An epoch was entered whose beginning is not known yet: (position, nobody knows).
   std::uint64_t unknown_epoch = 0;
+  // Asked: the first credentials of the epochs up to the newest, by who does not know them.
+  bool tracing = false;
+  std::uint32_t traces = 0;  // asked for one epoch, in vain so far
   // More lie between than one answer lists: below which epochs to ask next, the lowest last.
   std::vector<std::uint64_t> lists;
   bool locating = false;

@@ -35,6 +35,7 @@ std::string_view to_string(GapReason reason) noexcept;
 // Events that will not be delivered. Never spans an epoch; nothing from before it comes later.
 struct Gap {
   const proto::StreamName& stream;
+  // That of `from`. Who joined at old events and cannot learn where epochs ended names the newest.
   std::uint64_t epoch;
   std::uint64_t from;
   // Empty: everything up to whatever comes next, and nobody knows how many.

@@ -4,6 +4,8 @@
 
 #include <catch2/catch.hpp>
 
+#include <tuple>
+
 using namespace mirrorbus;
 using namespace mirrorbus::peer;
 using namespace mirrorbus::peer::test;
@@ -105,4 +107,62 @@ TEST_CASE("where to join is asked anew if the epoch ends meanwhile", "[subscribe
   f.hear(restored.publish(at(102)), 102);
   CHECK(f.subscriber.gaps.empty());
   CHECK(f.subscriber.delivered == Positions{{1, 1}, {1, 2}, {2, 3}});
+}
+
+TEST_CASE("what retention takes from who joined at the oldest is named by its own epochs",
+          "[subscriber]") {
+  Joining f;
+  // Two of epoch 1, two of epoch 2, all heard of before anything is joined; three of epoch 3.
+  for (int i = 0; i < 2; ++i) f.publisher.publish(at(0.1));
+  f.publisher.start(at(1));
+  for (int i = 0; i < 2; ++i) f.publisher.publish(at(1.1));
+  f.publisher.start(at(2));
+  for (int i = 0; i < 3; ++i) f.publisher.publish(at(2 + i));
+  const auto named = [&] {
+    std::vector<std::tuple<std::uint64_t, std::uint64_t, std::optional<std::uint64_t>>> named;
+    for (const Gap& gap : f.subscriber.gaps) named.emplace_back(gap.epoch, gap.from, gap.to);
+    return named;
+  };
+  using Named = decltype(named());
+
+  SECTION("with the credential that began the newest epoch") {
+    f.hear(f.publisher.announcement(), 5);
+  }
+  SECTION("without it") {
+    f.publisher.renew(at(5));
+    f.hear(f.publisher.announcement(), 5);
+  }
+  CHECK_FALSE(f.beat(5));
+  REQUIRE(f.subscriber.questions.size() == 1);  // from 1 on
+  const std::uint64_t question = std::exchange(f.subscriber.questions, {})[0].id;
+  f.subscriber.core->answered(question, proto::refuse(Reject::Unavailable), 0, at(5));
+  f.publisher.journal.prune(base::to_ns(at(2.5).wall), UINT64_MAX);
+  CHECK_FALSE(f.beat(6));
+  f.catch_up(6);
+  CHECK(named() == Named{{1, 1, 2}, {2, 3, 4}, {3, 5, 5}});
+  CHECK(f.subscriber.delivered == Positions{{3, 6}, {3, 7}});
+  for (const Gap& gap : f.subscriber.gaps) CHECK(gap.reason == GapReason::Retention);
+}
+
+TEST_CASE("a gap is named in time although nobody tells how its epoch began", "[subscriber]") {
+  Joining f;
+  for (int i = 0; i < 2; ++i) f.publisher.publish(at(0.1));
+  f.publisher.start(at(2));
+  for (int i = 0; i < 2; ++i) f.publisher.publish(at(2));
+  f.publisher.renew(at(5));
+  f.hear(f.publisher.announcement(), 5);
+  CHECK_FALSE(f.beat(5));
+  f.publisher.journal.prune(base::to_ns(at(1).wall), UINT64_MAX);
+  CHECK_FALSE(f.beat(6));
+  double now = 6;
+  for (; now < 100 && f.subscriber.gaps.empty(); now += 0.5) {
+    f.subscriber.core->tick(at(now));
+    for (const Question& question : std::exchange(f.subscriber.questions, {}))
+      f.subscriber.core->answered(question.id, proto::refuse(Reject::NotHeld), 1, at(now));
+  }
+  REQUIRE(f.subscriber.gaps.size() == 1);
+  CHECK(f.subscriber.gaps[0].from == 1);
+  CHECK(f.subscriber.gaps[0].to == 2);
+  CHECK(f.subscriber.gaps[0].reason == GapReason::Retention);
+  CHECK(now < 45);
 }

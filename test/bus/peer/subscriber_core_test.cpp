@@ -122,6 +122,46 @@ TEST_CASE("more epochs are walked than one answer lists", "[subscriber]") {
   CHECK(asked < 2000);
 }
 
+TEST_CASE("what a credential sealed that nobody has is named lost, however many others come",
+          "[subscriber]") {
+  TestPublisher publisher;
+  store::Cursors cursors;
+  cursors[publisher.id] = {1, 0, 0, 0, 1};
+  TestSubscriber subscriber(publisher, cursors);
+  publisher.publish(at(0));
+  publisher.renew(at(0));
+  publisher.publish(at(0));  // under 1.1, which nobody has any more
+  const proto::Hash missing =
+      proto::credential_id(proto::decode_sealed(publisher.sealed)->document);
+  publisher.renew(at(0));
+  publisher.publish(at(0));
+  // More than are kept: that of seq 3 and that of seq 4 take each other's place.
+  for (int epoch = 2; epoch <= 69; ++epoch) publisher.start(at(0));
+  publisher.publish(at(0));
+  publisher.start(at(0));
+  publisher.publish(at(0));
+  double now = 0, beat = 1;
+  subscriber.core->frame(publisher.announcement(), 0, at(now));
+  subscriber.believe(publisher, at(now));
+  for (; now < 300; now += 0.05) {
+    subscriber.core->tick(at(now));
+    if (now >= beat) subscriber.core->frame(publisher.head(at(beat++)), 0, at(now));
+    std::erase_if(subscriber.questions, [&](const Question& question) {
+      const auto id = proto::field<proto::Hash>(question.args, "credential");
+      if (!id || *id != missing) return false;
+      subscriber.core->answered(question.id, proto::refuse(Reject::NotHeld), 1, at(now));
+      return true;
+    });
+    subscriber.answer(publisher, at(now));
+    subscriber.believe(publisher, at(now));
+  }
+  CHECK(subscriber.delivered == Positions{{1, 1}, {1, 3}, {69, 4}, {70, 5}});
+  REQUIRE(subscriber.gaps.size() == 1);
+  CHECK(subscriber.gaps[0].epoch == 1);
+  CHECK(subscriber.gaps[0].from == 2);
+  CHECK(subscriber.gaps[0].to == 2);
+}
+
 TEST_CASE("an epoch is no longer unknown once it was entered by itself", "[subscriber]") {
   TestPublisher publisher;
   TestSubscriber subscriber(publisher);
@@ -385,6 +425,22 @@ TEST_CASE("an answer asked for ahead does not stand in for a bad one before it",
   }
   CHECK(behind.subscriber.delivered.size() == 10);
   CHECK(behind.subscriber.gaps.empty());
+}
+
+TEST_CASE("keys that are judged again and again do not put off a gap", "[subscriber]") {
+  FarBehind behind;
+  for (double now = 0; now < 150 && behind.subscriber.gaps.empty(); now += 0.5) {
+    behind.subscriber.core->tick(at(now));
+    for (const Question& question : std::exchange(behind.subscriber.questions, {}))
+      behind.subscriber.core->answered(question.id, proto::refuse(Reject::Unavailable), 1,
+                                       at(now));
+    // The keyring has changed.
+    behind.subscriber.core->set_policy(TestSubscriber::policy(behind.publisher.name));
+    behind.subscriber.believe(behind.publisher, at(now));
+  }
+  REQUIRE(behind.subscriber.gaps.size() == 1);
+  CHECK(behind.subscriber.gaps[0].from == 1);
+  CHECK(behind.subscriber.gaps[0].to == 10);
 }
 
 TEST_CASE("what is held is not asked for again", "[subscriber]") {
