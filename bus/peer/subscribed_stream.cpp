@@ -90,11 +90,12 @@ bool SubscribedStream::trace_epochs(const CredentialBook& book) {
     const std::uint64_t its = ends.first(epoch);
     const proto::Credential* first = book.first_of(id, its);
     if (!first) return false;
-    if (first->new_journal || first->pin.last_seq <= tracker->position())
-      earliest = std::max(earliest, its);
-    else if (!ends.add_before(first->pin.last_seq, first->pin.epoch))
-      return false;
     traces = 0;
+    if (first->new_journal || first->pin.last_seq <= tracker->position()) {
+      earliest = std::max(earliest, its);
+      return position_epoch() != 0;
+    }
+    if (!ends.add_before(first->pin.last_seq, first->pin.epoch)) return false;
   }
   return true;
 }
