@@ -100,6 +100,15 @@ std::string temp_name(unsigned worker, std::uint64_t number) {
   return "temp" + std::to_string(worker) + "/" + std::to_string(number);
 }
 
+// Gives the file behind `fd` a further name.
+bool link_file(int fd, int dir, const std::string& name) {
+  // With CAP_DAC_READ_SEARCH, which ENOENT says is missing; else by the longer way, through /proc.
+  if (::linkat(fd, "", dir, name.c_str(), AT_EMPTY_PATH) == 0) return true;
+  if (errno != ENOENT) return false;
+  const std::string self = "/proc/self/fd/" + std::to_string(fd);
+  return ::linkat(AT_FDCWD, self.c_str(), dir, name.c_str(), AT_SYMLINK_FOLLOW) == 0;
+}
+
 std::string object_name(const Hash& hash) {
   const std::string hex = proto::to_hex(hash);
   return hex.substr(0, 2) + "/" + hex;
@@ -283,30 +292,30 @@ HoldResult ContentStore::hash_only(int dir, const Bytes& name, Fd& fd) {
 }
 
 // Gives the file behind `fd` its object's name, if that content is not held already. False: the
-// filesystem does not let us (too many links, not our file: fs.protected_hardlinks).
-bool ContentStore::take_link(int fd, unsigned worker, HoldResult& result) {
+// filesystem does not let us (too many links, not our file: fs.protected_hardlinks). `expected`: it
+// most likely is.
+bool ContentStore::take_link(int fd, unsigned worker, bool expected, HoldResult& result) {
   const int at = objects_.get();
   const std::string name = object_name(result.hash);
-  const std::string self = "/proc/self/fd/" + std::to_string(fd);
-  const auto link = [&](const std::string& to) {
-    return ::linkat(AT_FDCWD, self.c_str(), at, to.c_str(), AT_SYMLINK_FOLLOW) == 0;
-  };
-  result.linked = link(name);
-  if (!result.linked && errno == ENOENT) {
-    make_shard(result.hash);
-    result.linked = link(name);
-  }
-  if (result.linked) return true;
-  if (errno == EPERM || errno == EMLINK || errno == EXDEV || errno == EACCES) return false;
-  if (errno == ENOENT) {  // the file has no name any more
-    result.state = State::Vanished;
-    return true;
-  }
-  if (errno != EEXIST) throw_errno("taking a link into the content store");
-  result.known = true;
+  const auto link = [&](const std::string& to) { return link_file(fd, at, to); };
   struct stat object;
-  if (::fstatat(at, name.c_str(), &object, AT_SYMLINK_NOFOLLOW) != 0)
-    throw_errno("looking at an object of the content store");
+  if (!expected || ::fstatat(at, name.c_str(), &object, AT_SYMLINK_NOFOLLOW) != 0) {
+    result.linked = link(name);
+    if (!result.linked && errno == ENOENT) {
+      make_shard(result.hash);
+      result.linked = link(name);
+    }
+    if (result.linked) return true;
+    if (errno == EPERM || errno == EMLINK || errno == EXDEV || errno == EACCES) return false;
+    if (errno == ENOENT) {  // the file has no name any more
+      result.state = State::Vanished;
+      return true;
+    }
+    if (errno != EEXIST) throw_errno("taking a link into the content store");
+    if (::fstatat(at, name.c_str(), &object, AT_SYMLINK_NOFOLLOW) != 0)
+      throw_errno("looking at an object of the content store");
+  }
+  result.known = true;
   result.linked = same_inode(object, result.st);
   // What only we still hold, and is here again under another inode: an ordinary rsync into the tree
   // makes new inodes for all it touches, which would leave everything there twice.
@@ -340,7 +349,8 @@ HoldResult ContentStore::hold_link(int dir, const Bytes& name, unsigned worker,
       remove(old);
   }
   result.known = false;
-  if (!take_link(fd.get(), worker, result)) {
+  const bool expected = before && before->hash == result.hash;
+  if (!take_link(fd.get(), worker, expected, result)) {
     result.known = true;
     return result;
   }

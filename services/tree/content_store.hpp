@@ -89,7 +89,7 @@ class ContentStore {
                        const std::optional<Before>& before);
   HoldResult hold_copy(int dir, const proto::Bytes& name, unsigned worker);
   static HoldResult hash_only(int dir, const proto::Bytes& name, base::Fd& fd);
-  bool take_link(int fd, unsigned worker, HoldResult& result);
+  bool take_link(int fd, unsigned worker, bool expected, HoldResult& result);
   void make_shard(const proto::Hash& hash) const;
   void remove(const std::string& name) const;
   void list_leftovers(unsigned worker);
