@@ -55,6 +55,8 @@ MirrorDaemon::MirrorDaemon(peer::Daemon& daemon, Settings settings)
           daemon.settings().bus.serve.empty() ? "" : serve_.bind(daemon.settings().bus.serve),
           content_url(), daemon.metrics(), daemon.log(""),
           [&daemon](std::exception_ptr error) { daemon.fail(what_failed(error)); }),
+      sources_(daemon.loop(), daemon.settings().discovery, daemon.state() / "discovery.json",
+               daemon.metrics(), daemon.log("discovery")),
       idle_(daemon.loop()) {
   subscribe();
   elsewhere_ = known_elsewhere();
@@ -116,10 +118,7 @@ void MirrorDaemon::subscribe() {
       daemon_.loop(), daemon_.zmq(), std::move(options), daemon_.settings().trust,
       daemon_.settings().bus.state + "/cursor.sqlite", daemon_.metrics(), daemon_.log(""),
       std::move(handlers));
-  sources_ =
-      std::make_unique<peer::Sources>(daemon_.loop(), daemon_.settings().discovery, *subscriber_,
-                                      daemon_.settings().bus.state + "/discovery.json",
-                                      daemon_.metrics(), daemon_.log("discovery"));
+  sources_.tell(*subscriber_);
 }
 
 std::unique_ptr<KnownElsewhere> MirrorDaemon::known_elsewhere() {
@@ -128,9 +127,7 @@ std::unique_ptr<KnownElsewhere> MirrorDaemon::known_elsewhere() {
   };
   if (std::ranges::none_of(settings_.trees, is_origin)) return nullptr;
   return std::make_unique<KnownElsewhere>(daemon_.loop(), daemon_.zmq(), daemon_.settings(),
-                                          publisher_.name(),
-                                          sources_ ? unseen_ : daemon_.metrics(),
-                                          daemon_.log("discovery"));
+                                          publisher_.name(), sources_);
 }
 
 void MirrorDaemon::add_trees(const Settings& settings) {
