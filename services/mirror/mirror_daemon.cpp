@@ -1,10 +1,9 @@
 #include "services/mirror/mirror_daemon.hpp"
 
+#include "services/mirror/kept_run.hpp"
 #include "services/mirror/origin_role.hpp"
 
 #include <algorithm>
-
-#include <sys/random.h>
 
 namespace mirrorbus::mirror {
 namespace {
@@ -15,13 +14,6 @@ const peer::Settings& publishing(const peer::Settings& settings) {
   if (settings.bus.publish.empty())
     throw std::runtime_error("[bus] publish is needed: origins and mirrors say what they do");
   return settings;
-}
-
-proto::Bytes random_run() {
-  proto::Bytes run(proto::kRunSize, '\0');
-  if (::getrandom(run.data(), run.size(), 0) != static_cast<ssize_t>(run.size()))
-    base::throw_errno("drawing a random number");
-  return run;
 }
 
 std::unique_ptr<ContentServer> content_server(peer::Daemon& daemon, int dscp) {
@@ -46,7 +38,7 @@ MirrorDaemon::Settings MirrorDaemon::read(const base::Config& config,
 MirrorDaemon::MirrorDaemon(peer::Daemon& daemon, Settings settings)
     : daemon_(daemon),
       settings_(std::move(settings)),
-      run_(random_run()),
+      run_(kept_run(daemon.state() / "run", daemon.log(""))),
       rates_(settings_.transfer.rates),
       content_(content_server(daemon, settings_.transfer.dscp)),
       serve_(daemon.loop(), daemon.zmq(), daemon.metrics()),

@@ -34,7 +34,7 @@ class SourceTalk {
     // `endpoint` has a version that is not known here.
     std::function<void(const std::string& endpoint, std::uint64_t number)> on_newer;
   };
-  // `content`: our content listener's URL, or empty. `run`: this daemon's, proto::kRunSize bytes.
+  // `content`: our content listener's URL, or empty. `run`: of kept_run().
   SourceTalk(base::Loop& loop, peer::Subscriber& subscriber, std::string tree, proto::Bytes run,
              std::string content, Handlers handlers);
 

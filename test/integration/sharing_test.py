@@ -4,6 +4,7 @@ where."""
 import hashlib
 import http.server
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -151,6 +152,33 @@ class SecondTier(Sharing):
         for name in kept:
             with urllib.request.urlopen(f"{said['content']}/packs/{name}") as answer:
                 self.assertEqual(hashlib.sha256(answer.read()).hexdigest(), name)
+
+    def test_a_mirror_that_starts_again_is_the_one_it_was(self):
+        """Or it would wait until the place that its last run was given at the origin is free."""
+        (self.dir / "a/tree").mkdir(parents=True)
+        self.up("origin", self.origin())
+        heard = []
+
+        def answer(asked):
+            if asked["verb"] == "have":
+                heard.append(asked["run"])
+            return [{"status": "not_held"}]
+
+        listener = serving.answering(self, answer)
+
+        def asks(name):
+            before = len(heard)
+            mirror = self.mirror(name, ["origin"])
+            mirror.write_text(mirror.read_text().replace("static = [", f'static = [{{ serve = "{listener}" }}, ', 1))
+            process = self.up(name, mirror)
+            until(f"{name} asks", lambda: len(heard) > before)
+            self.end(process, signal.SIGKILL)
+            return heard[-1]
+
+        first = asks("m1")
+        self.assertEqual(len(first), 16)
+        self.assertEqual(asks("m1"), first)
+        self.assertNotEqual(asks("m2"), first)
 
     def ask(self, daemon, verb, **fields):
         """The answer of a daemon's serve socket: its map, then its parts."""
