@@ -19,7 +19,7 @@ inline constexpr std::uint64_t kMaxAgainMs = 600'000;
 
 struct HaveRequest {
   std::string tree;         // its name, one topic segment
-  Bytes run;                // kRunSize bytes, drawn by each run of the asking daemon
+  Bytes run;                // kRunSize bytes, drawn by the asking daemon and kept with its state
   std::uint64_t number = 0; // committed there; 0: none
   std::uint64_t want = 0;   // about to be pulled, or being pulled; 0: nothing
   std::string content;      // its content listener's URL; empty: it hands out nothing

@@ -207,7 +207,8 @@ int replay(const Options& options, const EventRange& range, const peer::Settings
   handlers.on_gap = [&](const peer::Gap& gap) { progress.gap(gap); };
   peer::Subscriber subscriber(loop, context, wanted, settings.trust, "", registry, log,
                               std::move(handlers));
-  peer::Sources sources(loop, settings.discovery, subscriber, "", registry, log);
+  peer::Sources sources(loop, settings.discovery, "", registry, log);
+  sources.tell(subscriber);
   base::Timer look(loop);
   const base::MonoTime join_by = loop.now().mono + options.timeout();
   const std::function<void()> tick = [&] {

@@ -204,7 +204,8 @@ int tail(const Options& options, const peer::Settings& settings,
   peer::Subscriber subscriber(loop, context, subscription, settings.trust, options.cursor, registry,
                               log, std::move(handlers));
   hearing = &subscriber;
-  peer::Sources sources(loop, settings.discovery, subscriber, "", registry, log);
+  peer::Sources sources(loop, settings.discovery, "", registry, log);
+  sources.tell(subscriber);
 
   base::Timer timeout(loop);
   if (options.timeout_s > 0)

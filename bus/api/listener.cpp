@@ -44,7 +44,9 @@ struct Listener::Impl {
         loop(clock),
         subscriber(loop, context, subscription(options, settings), settings.trust,
                    options.cursor_file, registry, base::Log(), handlers()),
-        sources(loop, settings.discovery, subscriber, "", registry, base::Log()) {}
+        sources(loop, settings.discovery, "", registry, base::Log()) {
+    sources.tell(subscriber);
+  }
 
   peer::Subscriber::Handlers handlers() {
     peer::Subscriber::Handlers handlers;

@@ -5,7 +5,7 @@
 
 namespace mirrorbus::peer {
 
-Sources::Sources(base::Loop& loop, const DiscoverySettings& settings, Subscriber& subscriber,
+Sources::Sources(base::Loop& loop, const DiscoverySettings& settings,
                  const std::string& memory_file, base::Registry& registry, base::Log log)
     : writer_(loop, 1) {
   net::DnsResolver::Options dns;
@@ -15,14 +15,14 @@ Sources::Sources(base::Loop& loop, const DiscoverySettings& settings, Subscriber
   options.domains = settings.domains;
   for (const auto& source : settings.fixed) options.fixed.push_back({source.publish, source.serve});
   net::Discovery::Handlers handlers;
-  handlers.on_publisher = [&subscriber](const std::string& endpoint) {
-    subscriber.add_publisher(endpoint);
+  handlers.on_publisher = [this](const std::string& endpoint) {
+    for (Subscriber* each : told_) each->add_publisher(endpoint);
   };
-  handlers.on_publisher_gone = [&subscriber](const std::string& endpoint) {
-    subscriber.remove_publisher(endpoint);
+  handlers.on_publisher_gone = [this](const std::string& endpoint) {
+    for (Subscriber* each : told_) each->remove_publisher(endpoint);
   };
-  handlers.on_sources = [&subscriber](const std::vector<std::string>& endpoints) {
-    subscriber.set_serve_endpoints(endpoints);
+  handlers.on_sources = [this](const std::vector<std::string>& endpoints) {
+    for (Subscriber* each : told_) each->set_serve_endpoints(endpoints);
   };
   if (!memory_file.empty())
     handlers.on_held = [this, memory_file, log](std::vector<net::DiscoveryCore::Held> held) {
@@ -40,5 +40,12 @@ Sources::Sources(base::Loop& loop, const DiscoverySettings& settings, Subscriber
 }
 
 Sources::~Sources() = default;
+
+void Sources::tell(Subscriber& subscriber) {
+  told_.push_back(&subscriber);
+  for (const std::string& endpoint : discovery_->core().publishers())
+    subscriber.add_publisher(endpoint);
+  subscriber.set_serve_endpoints(serve_endpoints());
+}
 
 }  // namespace mirrorbus::peer

@@ -30,44 +30,20 @@ Weighed weigh(std::vector<Claim> claims, const OwnSeal& own, const std::string& 
   return found;
 }
 
-namespace {
-
-std::unique_ptr<net::Discovery> discovery(base::Loop& loop, net::Resolver& resolver,
-                                          const peer::DiscoverySettings& settings,
-                                          base::Registry& registry, const base::Log& log) {
-  net::DiscoveryOptions options;
-  options.domains = settings.domains;
-  for (const auto& source : settings.fixed)
-    if (!source.serve.empty()) options.fixed.push_back({"", source.serve});
-  net::Discovery::Handlers handlers;
-  handlers.on_publisher = handlers.on_publisher_gone = [](const std::string&) {};
-  handlers.on_sources = [](const std::vector<std::string>&) {};
-  auto made = std::make_unique<net::Discovery>(loop, resolver, std::move(options),
-                                               std::move(handlers), registry, log);
-  made->start();
-  return made;
-}
-
-}  // namespace
-
 KnownElsewhere::KnownElsewhere(base::Loop& loop, net::ZmqContext& context,
                                const peer::Settings& settings, const proto::StreamName& name,
-                               base::Registry& registry, base::Log log)
+                               const peer::Sources& sources)
     : loop_(loop),
       ours_{settings.bus.serve, settings.bus.advertise_serve},
       own_(std::make_shared<const OwnSeal>(settings.signing.identity(), name)),
+      sources_(sources),
       asker_(loop, context, [](proto::Reject) {}, 3s),
-      resolver_(std::make_unique<net::DnsResolver>(
-          loop, net::DnsResolver::Options{.servers = settings.discovery.resolvers})),
-      discovery_(discovery(loop, *resolver_, settings.discovery, registry, log)),
       dns_until_(loop.now().mono + kDns),
       dns_(loop) {}
 
-KnownElsewhere::~KnownElsewhere() = default;
-
 std::vector<std::string> KnownElsewhere::endpoints() const {
   std::vector<std::string> all;
-  for (const std::string& endpoint : discovery_->core().sources())
+  for (const std::string& endpoint : sources_.serve_endpoints())
     if (std::ranges::find(ours_, endpoint) == ours_.end() && all.size() < kMostAsked)
       all.push_back(endpoint);
   return all;
@@ -80,7 +56,7 @@ void KnownElsewhere::ask(Question question, Done done) {
 }
 
 void KnownElsewhere::wait_for_dns() {
-  if (!discovery_->core().settled() && loop_.now().mono < dns_until_)
+  if (!sources_.settled() && loop_.now().mono < dns_until_)
     return dns_.start(50ms, [this] { wait_for_dns(); });
   const auto of = endpoints();
   for (auto& [question, done] : std::exchange(waiting_, {}))

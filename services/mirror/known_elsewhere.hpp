@@ -4,11 +4,9 @@
 // word from what anybody can say. Loop thread only, but for weigh().
 #pragma once
 
-#include "bus/base/log.hpp"
-#include "bus/net/discovery.hpp"
-#include "bus/net/dns.hpp"
 #include "bus/peer/asker.hpp"
 #include "bus/peer/settings.hpp"
+#include "bus/peer/sources.hpp"
 #include "services/mirror/own_seal.hpp"
 
 #include <memory>
@@ -45,9 +43,9 @@ class KnownElsewhere {
   static constexpr std::size_t kMostAsked = 16;
   static constexpr base::Duration kDns = std::chrono::seconds(5);
 
+  // `sources` outlives it.
   KnownElsewhere(base::Loop& loop, net::ZmqContext& context, const peer::Settings& settings,
-                 const proto::StreamName& name, base::Registry& registry, base::Log log);
-  ~KnownElsewhere();
+                 const proto::StreamName& name, const peer::Sources& sources);
 
   struct Question {
     std::string tree, topic;
@@ -76,9 +74,8 @@ class KnownElsewhere {
   base::Loop& loop_;
   const std::vector<std::string> ours_;        // our own serve sockets
   const std::shared_ptr<const OwnSeal> own_;   // shared with jobs on workers
+  const peer::Sources& sources_;
   peer::Asker asker_;
-  std::unique_ptr<net::Resolver> resolver_;
-  std::unique_ptr<net::Discovery> discovery_;
   base::MonoTime dns_until_;
   base::Timer dns_;
   std::vector<std::pair<Question, Done>> waiting_;

@@ -67,22 +67,42 @@ class ManySources::Failures {
 ManySources::ManySources(SourceList& list, Choose choose, TransferLine* line)
     : list_(list), choose_(std::move(choose)), line_(line) {}
 
-void ManySources::choose() {
-  if (!choose_) return;
-  const std::vector<std::string> urls = std::exchange(choose_, nullptr)();
+bool ManySources::choose() {
+  if (!choose_) return false;
+  const std::vector<std::string> urls = choose_();
   const std::lock_guard lock(mutex_);
+  chosen_ = true;
+  const std::size_t before = places_.size();
   for (const std::string& url : urls) {
-    places_.push_back(std::make_unique<Place>());
-    places_.back()->url = url;
-    places_.back()->source = std::make_unique<HttpSource>(url, list_.reach_of(url), line_);
-    if (cancelled_) places_.back()->source->cancel();
+    if (has(url)) continue;
+    for (const auto& place : places_) place->replaced |= place->url == url;
+    auto& place = *places_.emplace_back(std::make_unique<Place>());
+    place.url = url;
+    place.reach = list_.reach_of(url);
+    place.source = std::make_unique<HttpSource>(url, place.reach, line_);
+    if (cancelled_) place.source->cancel();
   }
+  if (places_.size() > before) return true;
+  choose_ = nullptr;
+  return false;
+}
+
+bool ManySources::has(const std::string& url) const {
+  return std::ranges::any_of(places_, [&](const auto& place) {
+    return place->url == url && !place->replaced && place->reach == list_.reach_of(url);
+  });
+}
+
+bool ManySources::has_all(const std::vector<std::string>& urls) const {
+  const std::lock_guard lock(mutex_);
+  return std::ranges::all_of(urls, [&](const std::string& url) { return has(url); });
 }
 
 std::vector<ManySources::Place*> ManySources::order() const {
   using State = SourceList::State;
   std::vector<std::pair<State, Place*>> all;
-  for (const auto& place : places_) all.emplace_back(list_.state_of(place->url), place.get());
+  for (const auto& place : places_)
+    if (!place->replaced) all.emplace_back(list_.state_of(place->url), place.get());
   std::ranges::stable_sort(all, {}, &std::pair<State, Place*>::first);
   std::vector<Place*> order;
   for (const auto& [state, place] : all) {
@@ -160,25 +180,29 @@ std::optional<std::string> ManySources::ask(Place& place, const std::function<vo
 
 void ManySources::fetch_one(One fetch, const tree::Wanted& thing, std::uint64_t offset,
                             tree::ContentSink& sink, Absent absent) {
-  choose();
+  if (!chosen_) choose();
   Failures failures;
   std::string lacking;
-  for (Place* place : order()) {
-    if (place->bad.contains(thing.hash)) continue;
-    Passing passing(sink, *this, from_, *place);
-    passing.from_start = offset == 0;
-    const auto failed =
-        ask(*place, [&] { ((*place->source).*fetch)(thing, offset, passing); });
-    if (failed)
-      failures.add(*failed, absent == Absent::NeedNotCome || list_.given_up(place->url));
-    else if (passing.lacking.empty())
-      return;
-    else
-      lacking = passing.lacking.begin()->second;
-    offset += passing.written;  // the next one goes on where this one broke off
-    if (offset >= thing.size_bytes && passing.written > 0 && places_.size() > 1)
-      return sink.end();
-  }
+  std::unordered_set<Place*> asked;
+  do {
+    for (Place* place : order()) {
+      if (place->bad.contains(thing.hash) || !asked.insert(place).second) continue;
+      Passing passing(sink, *this, from_, *place);
+      passing.from_start = offset == 0;
+      const auto failed =
+          ask(*place, [&] { ((*place->source).*fetch)(thing, offset, passing); });
+      if (failed)
+        failures.add(*failed, absent == Absent::NeedNotCome || list_.given_up(place->url));
+      else if (passing.lacking.empty())
+        return;
+      else
+        lacking = passing.lacking.begin()->second;
+      offset += passing.written;  // the next one goes on where this one broke off
+      if (offset >= thing.size_bytes && passing.written > 0 && places_.size() > 1)
+        return sink.end();
+    }
+    // Who answers that he has not kept a pack may have all else.
+  } while ((absent == Absent::MayHaveIt || lacking.empty()) && choose());
   failures.check(!lacking.empty() || spoilt(thing.hash));
   sink.gone(thing.hash, lacking.empty() ? "no source sent it as it was signed" : lacking);
 }
@@ -198,23 +222,27 @@ void ManySources::fetch_many(
     std::vector<proto::Hash> hashes, tree::ContentSink& sink,
     const std::function<void(HttpSource&, const std::vector<proto::Hash>&, tree::ContentSink&)>&
         fetch) {
-  choose();
+  if (!chosen_) choose();
   before_from_ = std::exchange(lately_from_, {});
   Failures failures;
   std::unordered_map<proto::Hash, std::string> lacking;
-  for (Place* place : order()) {
-    std::vector<proto::Hash> asked;
-    for (const proto::Hash& hash : hashes)
-      if (!place->bad.contains(hash)) asked.push_back(hash);
-    if (asked.empty()) continue;
-    Passing passing(sink, *this, lately_from_, *place);
-    if (const auto failed = ask(*place, [&] { fetch(*place->source, asked, passing); }))
-      failures.add(*failed, list_.given_up(place->url));
-    std::erase_if(hashes, [&](const proto::Hash& hash) { return passing.came.contains(hash); });
-    lacking.merge(passing.lacking);
-    // The only one there is is not let off for what followed the right answer.
-    if (hashes.empty() && (failures.none() || places_.size() > 1)) return;
-  }
+  std::unordered_set<Place*> been;
+  do {
+    for (Place* place : order()) {
+      if (!been.insert(place).second) continue;
+      std::vector<proto::Hash> asked;
+      for (const proto::Hash& hash : hashes)
+        if (!place->bad.contains(hash)) asked.push_back(hash);
+      if (asked.empty()) continue;
+      Passing passing(sink, *this, lately_from_, *place);
+      if (const auto failed = ask(*place, [&] { fetch(*place->source, asked, passing); }))
+        failures.add(*failed, list_.given_up(place->url));
+      std::erase_if(hashes, [&](const proto::Hash& hash) { return passing.came.contains(hash); });
+      lacking.merge(passing.lacking);
+      // The only one there is is not let off for what followed the right answer.
+      if (hashes.empty() && (failures.none() || places_.size() > 1)) return;
+    }
+  } while (!hashes.empty() && choose());
   failures.check(std::ranges::all_of(
       hashes, [&](const proto::Hash& hash) { return lacking.contains(hash) || spoilt(hash); }));
   for (const proto::Hash& hash : hashes) {

@@ -18,7 +18,8 @@ namespace mirrorbus::mirror {
 
 class ManySources final : public tree::ContentSource {
  public:
-  // Where to ask, in order: called when the first content is wanted. May block; throws
+  // Where to ask, in order: called when the first content is wanted, and again when none of these
+  // has sent a thing, until there is no place among them that had not been there. May block; throws
   // tree::SourceError if there is no place.
   using Choose = std::move_only_function<std::vector<std::string>()>;
   // `line`: of the tree, or null.
@@ -36,6 +37,8 @@ class ManySources final : public tree::ContentSource {
   std::uint64_t bytes_received() const override;
 
   void cancel();  // any thread, for good
+  // All of these are its places, and may lead where its list says now. Any thread.
+  bool has_all(const std::vector<std::string>& urls) const;
 
   // When the work is done.
   std::map<proto::Reject, std::uint64_t> complaints() const;
@@ -46,15 +49,18 @@ class ManySources final : public tree::ContentSource {
  private:
   struct Place {
     std::string url;
+    SourceReach reach;
     std::unique_ptr<HttpSource> source;
     std::unordered_set<proto::Hash> bad;  // not asked for these again
     std::uint64_t told = 0;               // bytes that the list knows of
     bool dismissed = false;               // set aside in this work
+    bool replaced = false;                // by one of the same URL that may lead elsewhere
   };
   class Passing;
   class Failures;
 
-  void choose();
+  bool choose();  // whether there are more places now
+  bool has(const std::string& url) const;
   // Those to ask for a thing now: as they were chosen, but those that fail last.
   std::vector<Place*> order() const;
   bool asks(const Place& place) const;  // it is not set aside, or there is none that does well
@@ -73,7 +79,8 @@ class ManySources final : public tree::ContentSource {
   Choose choose_;
   TransferLine* const line_;
   std::atomic<bool> cancelled_{false};
-  mutable std::mutex mutex_;  // that there are places; they stay once they are there
+  bool chosen_ = false;       // once, at least
+  mutable std::mutex mutex_;  // which places there are; they stay once they are there
   std::vector<std::unique_ptr<Place>> places_;
   // Who sent a thing, all of it, as last asked for: packs and large contents, and of the rest, which
   // may be millions, the last two answers. Nobody finds fault later.

@@ -1,10 +1,9 @@
 #include "services/mirror/mirror_daemon.hpp"
 
+#include "services/mirror/kept_run.hpp"
 #include "services/mirror/origin_role.hpp"
 
 #include <algorithm>
-
-#include <sys/random.h>
 
 namespace mirrorbus::mirror {
 namespace {
@@ -15,13 +14,6 @@ const peer::Settings& publishing(const peer::Settings& settings) {
   if (settings.bus.publish.empty())
     throw std::runtime_error("[bus] publish is needed: origins and mirrors say what they do");
   return settings;
-}
-
-proto::Bytes random_run() {
-  proto::Bytes run(proto::kRunSize, '\0');
-  if (::getrandom(run.data(), run.size(), 0) != static_cast<ssize_t>(run.size()))
-    base::throw_errno("drawing a random number");
-  return run;
 }
 
 std::unique_ptr<ContentServer> content_server(peer::Daemon& daemon, int dscp) {
@@ -46,7 +38,7 @@ MirrorDaemon::Settings MirrorDaemon::read(const base::Config& config,
 MirrorDaemon::MirrorDaemon(peer::Daemon& daemon, Settings settings)
     : daemon_(daemon),
       settings_(std::move(settings)),
-      run_(random_run()),
+      run_(kept_run(daemon.state() / "run", daemon.log(""))),
       rates_(settings_.transfer.rates),
       content_(content_server(daemon, settings_.transfer.dscp)),
       serve_(daemon.loop(), daemon.zmq(), daemon.metrics()),
@@ -55,6 +47,8 @@ MirrorDaemon::MirrorDaemon(peer::Daemon& daemon, Settings settings)
           daemon.settings().bus.serve.empty() ? "" : serve_.bind(daemon.settings().bus.serve),
           content_url(), daemon.metrics(), daemon.log(""),
           [&daemon](std::exception_ptr error) { daemon.fail(what_failed(error)); }),
+      sources_(daemon.loop(), daemon.settings().discovery, daemon.state() / "discovery.json",
+               daemon.metrics(), daemon.log("discovery")),
       idle_(daemon.loop()) {
   subscribe();
   elsewhere_ = known_elsewhere();
@@ -116,10 +110,7 @@ void MirrorDaemon::subscribe() {
       daemon_.loop(), daemon_.zmq(), std::move(options), daemon_.settings().trust,
       daemon_.settings().bus.state + "/cursor.sqlite", daemon_.metrics(), daemon_.log(""),
       std::move(handlers));
-  sources_ =
-      std::make_unique<peer::Sources>(daemon_.loop(), daemon_.settings().discovery, *subscriber_,
-                                      daemon_.settings().bus.state + "/discovery.json",
-                                      daemon_.metrics(), daemon_.log("discovery"));
+  sources_.tell(*subscriber_);
 }
 
 std::unique_ptr<KnownElsewhere> MirrorDaemon::known_elsewhere() {
@@ -128,9 +119,7 @@ std::unique_ptr<KnownElsewhere> MirrorDaemon::known_elsewhere() {
   };
   if (std::ranges::none_of(settings_.trees, is_origin)) return nullptr;
   return std::make_unique<KnownElsewhere>(daemon_.loop(), daemon_.zmq(), daemon_.settings(),
-                                          publisher_.name(),
-                                          sources_ ? unseen_ : daemon_.metrics(),
-                                          daemon_.log("discovery"));
+                                          publisher_.name(), sources_);
 }
 
 void MirrorDaemon::add_trees(const Settings& settings) {

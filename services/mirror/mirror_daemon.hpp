@@ -52,8 +52,7 @@ class MirrorDaemon {
   peer::ServeServer serve_;
   peer::Publisher publisher_;
   std::unique_ptr<peer::Subscriber> subscriber_;
-  std::unique_ptr<peer::Sources> sources_;
-  base::Registry unseen_;  // metrics of the next one's discovery, where sources_ has its own
+  peer::Sources sources_;
   std::unique_ptr<KnownElsewhere> elsewhere_;
   std::vector<std::unique_ptr<TreeRole>> trees_;
   std::vector<MirrorRole*> mirrors_;  // those of trees_

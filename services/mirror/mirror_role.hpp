@@ -111,12 +111,15 @@ class MirrorRole final : public TreeRole {
   void offer_sealer(const std::string& endpoint, const proto::Answer& answer);
   SourceTalk::Standing standing() const;
   std::optional<std::string> origin_content() const;
-  void list_sources();
+  std::vector<SourceList::Named> all_sources() const;
+  std::vector<SourceList::Named> named_by(const SourceTalk::Heard& heard) const;
+  std::vector<SourceList::Named> sent_to(const SourceTalk::Heard& heard) const;
+  std::vector<SourceList::Named> not_ourselves(std::vector<SourceList::Named> places) const;
   std::unique_ptr<ManySources> new_source(std::uint64_t version);
   using Places = std::shared_ptr<std::promise<std::vector<std::string>>>;
-  std::vector<std::string> place(std::uint64_t version);
-  void ask_place(std::uint64_t version, const Places& places);
-  void sent_to(const SourceTalk::Heard& heard);
+  std::vector<std::string> place(std::uint64_t version, bool again);
+  void pass_over(std::uint64_t version);
+  void ask_place(std::uint64_t version, bool again, const Places& places);
   SourceReach reach_of(const SourceTalk::Heard& heard) const;
   void start_sync();
   void finished(base::Outcome<tree::SyncResult> outcome, base::MonoTime started);
@@ -170,7 +173,6 @@ class MirrorRole final : public TreeRole {
   std::unique_ptr<ManySources> source_;
   std::shared_ptr<TreeHolder> holder_;
   std::unique_ptr<SourceTalk> talk_;
-  bool referral_failed_ = false;  // the last sync was sent elsewhere, or not, and failed
   const std::shared_ptr<char> alive_ = std::make_shared<char>();  // for what is posted
   std::vector<peer::ControlReply> syncing_;  // who asked for the sync under way
 

@@ -4,6 +4,7 @@
 #include "services/mirror/mirror_role.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace mirrorbus::mirror {
 
@@ -32,7 +33,7 @@ std::optional<std::string> MirrorRole::origin_content() const {
 
 // The origin's, then those of others who have what is wanted, then those that are configured. An
 // origin that is not heard cannot be reached for content either, most likely: it comes last.
-void MirrorRole::list_sources() {
+std::vector<SourceList::Named> MirrorRole::all_sources() const {
   std::vector<SourceList::Named> places;
   for (const SourceTalk::Heard& heard : talk_->having(head()))
     places.push_back({heard.said.content, reach_of(heard)});
@@ -41,10 +42,19 @@ void MirrorRole::list_sources() {
   if (const auto origin = origin_content())
     places.insert(standing().hears_origin ? places.begin() : places.end(),
                   {*origin, SourceReach::anywhere()});
-  std::erase_if(places, [&](const auto& place) {  // not from ourselves
-    return place.url == context_.content;
-  });
-  sources_.set(places);
+  return not_ourselves(std::move(places));
+}
+
+std::vector<SourceList::Named> MirrorRole::named_by(const SourceTalk::Heard& heard) const {
+  std::vector<SourceList::Named> places;
+  for (const std::string& url : heard.said.sources) places.push_back({url, reach_of(heard)});
+  return not_ourselves(std::move(places));
+}
+
+std::vector<SourceList::Named> MirrorRole::not_ourselves(
+    std::vector<SourceList::Named> places) const {
+  std::erase_if(places, [&](const auto& place) { return place.url == context_.content; });
+  return places;
 }
 
 SourceReach MirrorRole::reach_of(const SourceTalk::Heard& heard) const {
@@ -53,57 +63,77 @@ SourceReach MirrorRole::reach_of(const SourceTalk::Heard& heard) const {
 
 std::unique_ptr<ManySources> MirrorRole::new_source(std::uint64_t version) {
   return std::make_unique<ManySources>(
-      sources_, [this, version] { return place(version); }, &line_);
+      sources_,
+      [this, version, again = false]() mutable {
+        return place(version, std::exchange(again, true));
+      },
+      &line_);
 }
 
-// On the worker, when the first content is wanted: waits until it is said where to pull from.
-std::vector<std::string> MirrorRole::place(std::uint64_t version) {
+// On the worker, when the first content is wanted, and again when what was named has not sent it:
+// waits until it is said where to pull from.
+std::vector<std::string> MirrorRole::place(std::uint64_t version, bool again) {
   const auto places = std::make_shared<std::promise<std::vector<std::string>>>();
   auto answer = places->get_future();
-  context_.loop.post([this, alive = std::weak_ptr(alive_), version, places] {
-    if (!alive.expired()) ask_place(version, places);
+  context_.loop.post([this, alive = std::weak_ptr(alive_), version, again, places] {
+    if (alive.expired()) return;
+    if (again) pass_over(version);
+    ask_place(version, again, places);
   });
   while (answer.wait_for(50ms) != std::future_status::ready)
     if (cancel_) throw tree::Cancelled();
   return answer.get();
 }
 
-void MirrorRole::ask_place(std::uint64_t version, const Places& places) {
+void MirrorRole::pass_over(std::uint64_t version) {
+  if (const std::string who = talk_->came_to_nothing(); !who.empty())
+    log_.notice("version {}: not all has come from where {} said; asking others", version, who);
+}
+
+void MirrorRole::ask_place(std::uint64_t version, bool again, const Places& places) {
   if (stopping_ || paused_)
     return places->set_exception(std::make_exception_ptr(tree::Cancelled()));
-  talk_->ask_to_pull(version, [this, version, places](std::optional<SourceTalk::Heard> heard) {
+  talk_->ask_to_pull(version, [this, version, again,
+                               places](std::optional<SourceTalk::Heard> heard) {
     using Pull = proto::HaveAnswer::Pull;
     const proto::HaveAnswer* const said = heard ? &heard->said : nullptr;
     if (said && said->pull == Pull::Later) {
       place_.start(std::chrono::milliseconds(std::max<std::uint64_t>(said->again_ms, 100)),
-                   [this, version, places] { ask_place(version, places); });
+                   [this, version, again, places] { ask_place(version, again, places); });
       return;
     }
-    list_sources();
-    if (said && said->pull == Pull::Others) sent_to(*heard);
+    const bool others = said && said->pull == Pull::Others;
+    if (again)
+      sources_.add(others ? named_by(*heard) : all_sources());
+    else
+      sources_.set(others ? sent_to(*heard) : all_sources());
     std::vector<std::string> order = sources_.order();
-    log_.info("version {}: {}; first from {}", version,
-              !said                          ? "nobody says where to pull it from"
-              : said->pull == Pull::Others   ? "sent to others that have it"
-                                             : "may be pulled where it was asked for",
-              order.empty() ? "nowhere" : order.front());
+    if (again && said && source_->has_all(order)) {  // nothing that has not failed already
+      pass_over(version);
+      return ask_place(version, again, places);
+    }
+    log_.info("version {}: {}; {}", version,
+              !said    ? "nobody says where to pull it from"
+              : others ? "sent to others that have it"
+                       : "may be pulled where it was asked for",
+              again           ? "going on there"
+              : order.empty() ? "first from nowhere"
+                              : "first from " + order.front());
     places->set_value(std::move(order));
   });
 }
 
-// Those who sent us on are not asked themselves, unless it has come to nothing before.
-void MirrorRole::sent_to(const SourceTalk::Heard& heard) {
-  std::vector<SourceList::Named> places;
-  for (const std::string& url : heard.said.sources) places.push_back({url, reach_of(heard)});
-  for (const SourceList::Place& place : sources_.places())
-    places.push_back({place.url, place.reach});
+// Those who sent us on are not asked themselves, unless it comes to nothing.
+std::vector<SourceList::Named> MirrorRole::sent_to(const SourceTalk::Heard& heard) const {
+  std::vector<SourceList::Named> places = named_by(heard);
+  const auto all = all_sources();
+  places.insert(places.end(), all.begin(), all.end());
   const auto origin = origin_content();
   const auto spared = [&](const SourceList::Named& place) {
     return place.url == heard.said.content || (origin && place.url == *origin);
   };
-  const bool some = !std::ranges::all_of(places, spared);
-  if (some && !referral_failed_) std::erase_if(places, spared);
-  sources_.set(places);
+  if (!std::ranges::all_of(places, spared)) std::erase_if(places, spared);
+  return places;
 }
 
 // ---- versions that others hand on ----

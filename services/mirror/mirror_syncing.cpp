@@ -36,7 +36,7 @@ void MirrorRole::consider() {
   if (context_.loop.now().mono < not_before_) return;
   if (refusal_ && refusal_->number == known_.rbegin()->first && !accepted_) return;
   if (!line_.open()) return retry_.start(kHoursAgain, [this] { consider(); });
-  list_sources();
+  sources_.set(all_sources());
   if (sources_.order().empty()) {
     last_error_ = "no content source: the origin advertises none, and [[tree]] source is empty";
     state_ = TreeState::Failed;
@@ -190,7 +190,6 @@ void MirrorRole::taken(const tree::SyncResult& result, double seconds) {
     seals_.want(*origin_, *committed_record_);
   known_.erase(known_.begin(), known_.upper_bound(result.version));
   last_error_.clear();
-  referral_failed_ = incomplete;
   backoff_ = {};
   refusal_.reset();
   fidelity_ = describe(result.fidelity);
@@ -238,7 +237,7 @@ void MirrorRole::mend() {
   if (!engine_ || busy_ || paused_ || stopping_ || !lacking_) return;
   if (head() > committed_number_ || state_ == TreeState::Fork) return;
   if (!line_.open()) return retry_.start(kHoursAgain, [this] { mend(); });
-  list_sources();
+  sources_.set(all_sources());
   if (!sources_.order().empty()) start_sync();
 }
 
@@ -247,7 +246,6 @@ void MirrorRole::failed(std::string why, double seconds, base::Duration max_back
   last_error_ = why;
   state_ = TreeState::Failed;
   metrics_.failures.add();
-  referral_failed_ = true;
   backoff_ = backoff_ == base::Duration{} ? kFirstBackoff
                                           : std::min(backoff_ * 2, max_backoff);
   log_.error("sync failed, trying again in {} s: {}",

@@ -89,7 +89,7 @@ void MirrorRole::dry_run(PageStart after, peer::ControlReply reply) {
   busy_ = true;
   const bool again = after.has_value();
   if (!again) {
-    list_sources();
+    sources_.set(all_sources());
     // A look at nodes alone need not wait for its turn to pull.
     source_ = std::make_unique<ManySources>(sources_,
                                             [order = sources_.order()] { return order; });
@@ -124,7 +124,7 @@ void MirrorRole::verify(bool repair, peer::ControlReply reply) {
   const TreeState before = std::exchange(state_, TreeState::Verifying);
   control().report({tree::Phase::Verifying});
   if (repair) {
-    list_sources();
+    sources_.set(all_sources());
     source_ = new_source(committed_number_);
   }
   worker_.submit(

@@ -2,10 +2,11 @@
 // everybody is sent on, so that N mirrors have a version after about log2 N times as long as one
 // pull takes. No I/O, no clock. Loop thread only.
 //
-// Who asks is known by where he asks from and by the number that his daemon drew when it started: a
+// Who asks is known by where he asks from and by the number that his daemon drew and keeps: a
 // number alone is nobody's, for all who are asked hear it. A place, here or at another's, is kept
-// for him while he asks again within kLease, or until he has the version. Numbers cost nothing, so
-// all that one place can have is bounded: half of what there is, and one pull here at a time.
+// for him while he asks again within kLease, a restart or not, or until he has the version. Numbers
+// cost nothing, so all that one place can have is bounded: half of what there is, and one pull here
+// at a time.
 #pragma once
 
 #include "bus/base/clock.hpp"

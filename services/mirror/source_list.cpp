@@ -43,13 +43,33 @@ void SourceList::set(const std::vector<Named>& named) {
     if (std::ranges::find(urls_, url) == urls_.end()) urls_.push_back(url);
     reaches[url] |= reach;
   }
-  const base::MonoTime now = clock_.now().mono;
-  for (auto& [url, reach] : reaches) {
+  for (auto& [url, reach] : reaches) set_reach(records_[url], std::move(reach));
+  forget_some();
+}
+
+void SourceList::add(const std::vector<Named>& named) {
+  const std::lock_guard lock(mutex_);
+  for (const auto& [url, reach] : named) {
+    if (url.empty()) continue;
     Record& record = records_[url];
-    if (record.reach == reach) continue;
-    record.reach = std::move(reach);
-    if (std::exchange(record.refused, false)) record.failing_until = {};  // by another's word
+    SourceReach all = reach;
+    if (std::ranges::find(urls_, url) == urls_.end())
+      urls_.push_back(url);
+    else
+      all |= record.reach;
+    set_reach(record, std::move(all));
   }
+  forget_some();
+}
+
+void SourceList::set_reach(Record& record, SourceReach reach) {
+  if (record.reach == reach) return;
+  record.reach = std::move(reach);
+  if (std::exchange(record.refused, false)) record.failing_until = {};  // by another's word
+}
+
+void SourceList::forget_some() {
+  const base::MonoTime now = clock_.now().mono;
   // What others name must not grow without bound; a place that has misbehaved stays known longest.
   for (auto it = records_.begin(); it != records_.end() && records_.size() > kMost;)
     it = std::ranges::find(urls_, it->first) == urls_.end() &&

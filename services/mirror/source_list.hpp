@@ -43,6 +43,8 @@ class SourceList {
   // Those there are now, in the order to ask them; each once. What is known of one that comes again
   // stays known.
   void set(const std::vector<Named>& named);
+  // These, too, behind those there are; one that is there may lead where this says as well.
+  void add(const std::vector<Named>& named);
   // Where it may lead, as it was last set.
   SourceReach reach_of(const std::string& url) const;
   // In the order to ask them: those that do well, then those that fail; those that are set aside
@@ -82,6 +84,8 @@ class SourceList {
     std::string last_error{};
   };
   State state(const Record& record, base::MonoTime now) const;
+  void set_reach(Record& record, SourceReach reach);
+  void forget_some();
 
   const base::Clock& clock_;
   mutable std::mutex mutex_;

@@ -121,21 +121,51 @@ bool SourceTalk::heard(base::Duration within) const {
       peers_, [&](const auto& each) { return each.second.said && each.second.heard > since; });
 }
 
+std::vector<std::string> SourceTalk::askable() const {
+  auto who = answering();
+  std::ranges::copy_if(order_, std::back_inserter(who), [this](const std::string& each) {
+    const auto it = peers_.find(each);
+    return it == peers_.end() || !it->second.tried;
+  });
+  return who;
+}
+
 void SourceTalk::ask_to_pull(std::uint64_t version, OnPlace on_place) {
+  using Pull = proto::HaveAnswer::Pull;
   want_ = version;
   look_around();
-  auto who = answering();
-  if (who.empty())  // who has not been asked yet may answer, too
-    std::ranges::copy_if(order_, std::back_inserter(who),
-                         [this](const std::string& each) { return !peers_[each].tried; });
-  if (who.empty()) return on_place(std::nullopt);
-  want_at_ = who.front();
-  tell(want_at_, std::move(on_place));
+  want_at_ = turn_.next(askable(), loop_.now().mono);
+  if (want_at_.empty()) return on_place(std::nullopt);
+  tell(want_at_, [this, version, who = want_at_, on_place = std::move(on_place)](
+                     std::optional<Heard> heard) mutable {
+    if (want_ != version || want_at_ != who) return;  // that try is over
+    told_ = heard ? heard->said.pull : Pull::None;
+    if (told_ == Pull::Later && heard->said.number < version) {
+      using Then = AskingOrder::Then;
+      const Then then = turn_.waits(who, askable(), loop_.now().mono);
+      if (then == Then::AskNext) return ask_to_pull(version, std::move(on_place));
+      // Not for who has nothing, where something is to be had that was to be spared only.
+      if (then == Then::NobodyElse && failing_) heard.reset();
+    }
+    on_place(std::move(heard));
+  });
+}
+
+std::string SourceTalk::came_to_nothing() {
+  failing_ = true;
+  if (want_at_.empty()) return {};
+  if (told_ == proto::HaveAnswer::Pull::Others)
+    turn_.misled(want_at_, loop_.now().mono);
+  else
+    turn_.failed(want_at_);
+  return std::exchange(want_at_, {});
 }
 
 void SourceTalk::pulled() {
   want_ = 0;
   want_at_.clear();
+  turn_.new_try();
+  failing_ = false;
   wake();
 }
 

@@ -7,6 +7,7 @@
 #include "bus/base/loop.hpp"
 #include "bus/peer/subscriber.hpp"
 #include "proto/tree_have.hpp"
+#include "services/mirror/asking_order.hpp"
 
 #include <functional>
 #include <map>
@@ -34,7 +35,7 @@ class SourceTalk {
     // `endpoint` has a version that is not known here.
     std::function<void(const std::string& endpoint, std::uint64_t number)> on_newer;
   };
-  // `content`: our content listener's URL, or empty. `run`: this daemon's, proto::kRunSize bytes.
+  // `content`: our content listener's URL, or empty. `run`: of kept_run().
   SourceTalk(base::Loop& loop, peer::Subscriber& subscriber, std::string tree, proto::Bytes run,
              std::string content, Handlers handlers);
 
@@ -49,10 +50,14 @@ class SourceTalk {
   // Somebody said within `within` what he has.
   bool heard(base::Duration within) const;
 
-  // Asks where to pull `version` from, whoever answers first; nothing if nobody does. Until
-  // pulled() everybody is told that we are at it.
+  // Asks where to pull `version` from, of those who answer the first who has not failed in this
+  // try; nothing if nobody does. Until pulled(), the end of the try, everybody is told that we are
+  // at it.
   using OnPlace = std::move_only_function<void(std::optional<Heard>)>;
   void ask_to_pull(std::uint64_t version, OnPlace on_place);
+  // Nothing has come from where whoever was asked last said: others are asked, in this try, and if
+  // these were places that he named, before him in the next. Who that was; empty: nobody.
+  std::string came_to_nothing();
   void pulled();
 
  private:
@@ -71,6 +76,7 @@ class SourceTalk {
   void answered(const std::string& endpoint, proto::Decoded<proto::Answer> answer,
                 const std::string& from, OnPlace on_place);
   base::Duration pace(const Peer& peer) const;
+  std::vector<std::string> askable() const;  // who answers, then who has not been asked yet
 
   base::Loop& loop_;
   peer::Subscriber& subscriber_;
@@ -82,6 +88,9 @@ class SourceTalk {
   std::map<std::string, Peer> peers_;
   std::uint64_t want_ = 0;
   std::string want_at_;  // who was asked for it
+  proto::HaveAnswer::Pull told_{};  // what he said
+  AskingOrder turn_;
+  bool failing_ = false;  // something has come to nothing in this try
   bool stopped_ = false;
   base::Timer tick_;
 };

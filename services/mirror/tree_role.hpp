@@ -44,7 +44,7 @@ struct TreeContext {
   int dscp = 0;
   std::string authorities;  // of https sources
   bool serving = false;   // there is a content listener
-  proto::Bytes run;       // drawn by this run of the daemon, proto::kRunSize bytes
+  proto::Bytes run;       // the daemon asks under it: see kept_run.hpp
   KnownElsewhere* elsewhere = nullptr;  // only where there are origins
 
   std::string update_topic(const std::string& tree) const {

@@ -2,7 +2,7 @@
 """A real DNS server names the publishers, and changes its mind while bus-tail listens."""
 import sys
 
-from knot import KnotWorld
+from knot import KnotWorld, Questions
 from world import free_ports, main, until
 
 class Live(KnotWorld):
@@ -95,6 +95,36 @@ resolvers = ["127.0.0.1:{port}"]
         until("the second version", lambda: self.version("follower") == 2)
         until("it has noticed that DNS is away",
               lambda: self.said("follower", r"DNS does not answer for _mirrorbus._tcp"))
+
+    def test_an_origin_with_a_mirror_beside_it_asks_dns_once_for_each_name(self):
+        self.ports = {"one": free_ports(2)}
+        self.ttl = 3600
+        self.serves = "there"  # or that name would be asked for by the records of both kinds
+        publish, serve = (f"tcp://127.0.0.1:{port}" for port in self.ports["one"])
+        self.start("bus-mirrord", self.config(
+            "one", self.tree("origin", "one"), publish=publish, serve=serve), "one")
+        self.ready("one")
+        self.zone("one")
+        questions = Questions(self, self.start_dns()[1])
+        (self.dir / "two.tree").mkdir()
+        self.start("bus-mirrord", self.config("two", f"""
+[discovery]
+domains = ["example.org"]
+resolvers = ["127.0.0.1:{questions.port}"]
+{self.tree("mirror", "follower")}
+[[tree]]
+name = "u"
+path = "{self.dir}/two.tree"
+role = "origin"
+"""), "two")
+        # The origin has heard from those whom DNS names that nobody knows its tree.
+        until("both trees have a version",
+              lambda: [tree["version"] for tree in self.control("two", "status") or []] == [1, 1])
+        asked = questions.count()
+        names = {name for name, _ in asked}
+        self.assertEqual(names, {"_mirrorbus._tcp.example.org", "_mirrorbus-serve._tcp.example.org",
+                                 "here.example.org", "there.example.org"})
+        self.assertEqual(set(asked.values()), {1}, asked)
 
 if __name__ == "__main__":
     main(sys.argv)

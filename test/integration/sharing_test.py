@@ -4,6 +4,7 @@ where."""
 import hashlib
 import http.server
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -152,6 +153,33 @@ class SecondTier(Sharing):
             with urllib.request.urlopen(f"{said['content']}/packs/{name}") as answer:
                 self.assertEqual(hashlib.sha256(answer.read()).hexdigest(), name)
 
+    def test_a_mirror_that_starts_again_is_the_one_it_was(self):
+        """Or it would wait until the place that its last run was given at the origin is free."""
+        (self.dir / "a/tree").mkdir(parents=True)
+        self.up("origin", self.origin())
+        heard = []
+
+        def answer(asked):
+            if asked["verb"] == "have":
+                heard.append(asked["run"])
+            return [{"status": "not_held"}]
+
+        listener = serving.answering(self, answer)
+
+        def asks(name):
+            before = len(heard)
+            mirror = self.mirror(name, ["origin"])
+            mirror.write_text(mirror.read_text().replace("static = [", f'static = [{{ serve = "{listener}" }}, ', 1))
+            process = self.up(name, mirror)
+            until(f"{name} asks", lambda: len(heard) > before)
+            self.end(process, signal.SIGKILL)
+            return heard[-1]
+
+        first = asks("m1")
+        self.assertEqual(len(first), 16)
+        self.assertEqual(asks("m1"), first)
+        self.assertNotEqual(asks("m2"), first)
+
     def ask(self, daemon, verb, **fields):
         """The answer of a daemon's serve socket: its map, then its parts."""
         return serving.ask(self, f"ipc://{self.dir}/{daemon}.serve", verb, **fields)
@@ -274,6 +302,19 @@ class Redirects(http.server.BaseHTTPRequestHandler):
     do_POST = do_GET
 
 
+class Empty(http.server.BaseHTTPRequestHandler):
+    """Has nothing of what it is asked for."""
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        self.send_error(404)
+
+    def do_POST(self):
+        self.send_error(405)
+
+
 class SeveralSources(Sharing):
     def liar(self, origin):
         return self.serve_http(Liar, origin=origin)
@@ -313,6 +354,41 @@ class SeveralSources(Sharing):
         return serving.answering(
             self, lambda asked: [{"status": "ok", **answer} if asked["verb"] == "have" else {"status": "not_held"}]
         )
+
+    def test_where_all_fails_that_one_names_others_are_asked_in_the_same_try(self):
+        """Who answers first names places that have nothing, or are not there: so it is asked last next time."""
+        (dead,) = free_ports(1)
+        named = {"m1": self.serve_http(Empty), "m2": f"http://127.0.0.1:{dead}"}
+        RandomTree(self.dir / "a/tree", 100, 8)
+        self.up("origin", self.origin())
+        newest = self.publish()
+        wanted = {name: [] for name in named}
+        for name, url in named.items():
+            def answer(asked, name=name, url=url):
+                if asked["verb"] != "have":
+                    return [{"status": "not_held"}]
+                wanted[name].append(asked["want"])
+                return [{"status": "ok", "number": newest, "content": "", "pull": "others", "sources": [url],
+                         "again_ms": 1000}]
+
+            hostile = serving.answering(self, answer)
+            mirror = self.mirror(name, ["origin"])
+            mirror.write_text(mirror.read_text().replace("static = [", f'static = [{{ serve = "{hostile}" }}, ', 1))
+            self.up(name, mirror)
+            self.reaches(name, newest)
+            self.assertSame(name, f"past {url}")
+            self.assertIn(newest, wanted[name])
+            self.assertFalse(self.said(name, "sync failed|entries are missing"))
+            self.assertTrue(self.said(name, f"not all has come from where {hostile} said"))
+            self.assertEqual(self.status(name)["state"], "current")
+
+        for number in range(4):  # too much for the event itself
+            (self.dir / f"a/tree/random{number}").write_bytes(os.urandom(30_000))
+        newest = self.publish()
+        for name in named:
+            self.reaches(name, newest)
+            self.assertSame(name, "at the next version")
+            self.assertNotIn(newest, wanted[name])
 
     def test_one_that_is_named_where_its_namer_is_not_is_never_asked(self):
         """A peer at a loopback address names the link, as one would to reach a cloud's metadata service."""

@@ -235,6 +235,92 @@ TEST_CASE("a server that only holds files is asked for each", "[sources]") {
   CHECK(taker.got.size() == 5);
 }
 
+namespace {
+
+// What is named one after the other, each when what was named before has failed.
+struct Namers {
+  SourceList& list;
+  std::vector<SourceList::Named> named;
+  std::size_t next = 0;
+  std::vector<std::string> operator()() {
+    if (next < named.size()) list.add({named[next]});
+    ++next;
+    return list.order();
+  }
+};
+
+}  // namespace
+
+TEST_CASE("where all that was named fails, others are asked within the same work", "[sources]") {
+  Server empty, liar, good, late;
+  const auto wanted = objects(6);
+  for (int number = 0; number < 6; ++number) {
+    const Hash hash = wanted[static_cast<std::size_t>(number)].hash;
+    good.things[hash] = content(number);
+    liar.things[hash] = "something else";
+  }
+  const int which = GENERATE(0, 1, 2);
+  const std::string first = which == 0   ? "http://127.0.0.1:1"
+                            : which == 1 ? empty.url
+                                         : liar.url;
+  CAPTURE(first);
+  SourceList list(good.clock);
+  Namers namers{list, SourceList::configured({first, "http://127.0.0.1:2", good.url, late.url})};
+  ManySources all(list, std::ref(namers));
+  Taker taker(all);
+  ask_again_and_again(all, wanted, taker);
+  CHECK(taker.got.size() == 6);
+  CHECK(taker.lacking.empty());
+  CHECK(namers.next == 3);  // and no further
+  // What nobody has is asked for until there is nobody else.
+  const std::vector<tree::Wanted> nowhere{{proto::sha256("nowhere"), 7}};
+  CHECK_THROWS_AS(all.fetch_objects(nowhere, taker), tree::SourceError);  // one may be back soon
+  CHECK(namers.next == 5);
+  CHECK_THROWS_AS(all.fetch_objects(nowhere, taker), tree::SourceError);
+  CHECK(namers.next == 5);
+}
+
+TEST_CASE("for a pack others are asked only where nobody answers", "[sources]") {
+  Server empty, good;
+  const Bytes pack = "all that has changed";
+  const tree::Wanted wanted{proto::sha256(pack), pack.size()};
+  good.things[wanted.hash] = pack;
+  const bool answers = GENERATE(true, false);
+  CAPTURE(answers);
+  SourceList list(good.clock);
+  Namers namers{list, SourceList::configured({answers ? empty.url : "http://127.0.0.1:1",
+                                              good.url})};
+  ManySources all(list, std::ref(namers));
+  Taker taker(all);
+  all.fetch_pack(wanted, 0, taker);
+  // Who has kept no pack has the contents, and who sent us to him is to be spared.
+  CHECK(taker.got.size() == (answers ? 0 : 1));
+  CHECK(namers.next == (answers ? 1U : 2U));
+  // A content that he has not got there is no other way to.
+  if (answers) all.fetch_range(wanted, 0, taker);
+  CHECK(taker.got.size() == 1);
+}
+
+TEST_CASE("a place that one may not name is asked when another names it", "[sources]") {
+  Server good;
+  const auto wanted = objects(2);
+  for (int number = 0; number < 2; ++number)
+    good.things[wanted[static_cast<std::size_t>(number)].hash] = content(number);
+  SourceList list(good.clock);
+  Namers namers{list,
+                {{good.url, mirror::SourceReach::named_at("192.0.2.7")},
+                 {good.url, mirror::SourceReach::named_at("127.0.0.1")}}};
+  ManySources all(list, std::ref(namers));
+  Taker taker(all);
+  all.fetch_objects(wanted, taker);
+  CHECK(taker.got.size() == 2);
+  CHECK(namers.next == 2);
+  CHECK(all.complaints().at(proto::Reject::ForbiddenAddress) == 1);
+  CHECK(all.has_all({good.url}));
+  list.add({{good.url, mirror::SourceReach::anywhere()}});
+  CHECK_FALSE(all.has_all({good.url}));
+}
+
 TEST_CASE("what was cancelled is not a source's failure", "[sources]") {
   Server server;
   SourceList list(server.clock);

@@ -75,6 +75,21 @@ TEST_CASE("a place of one that is silent is another's", "[desk]") {
   CHECK(d.said(4, 0, 7).pull == Pull::Later);
 }
 
+TEST_CASE("who starts again goes on with the place that he has, and with no other", "[desk]") {
+  Desk d;
+  const auto at_one = [&](int run) {
+    return d.desk.said({"192.0.2.1", run_of(run)}, 0, 7, "", 7, d.clock.time.mono);
+  };
+  CHECK(at_one(1).pull == Pull::Here);
+  CHECK(d.said(2, 0, 7).pull == Pull::Here);
+  d.clock.pass(PullDesk::kLease / 2);
+  CHECK(d.said(2, 0, 7).pull == Pull::Here);
+  CHECK(at_one(1).pull == Pull::Here);   // under the number that it kept
+  CHECK(at_one(3).pull == Pull::Later);  // under another it waits for itself
+  CHECK(d.said(4, 0, 7).pull == Pull::Later);  // the two places are one's and the other's
+  CHECK(d.desk.peers() == 4);
+}
+
 TEST_CASE("who wants what nobody has puts off nobody", "[desk]") {
   Desk d;
   CHECK(d.said(99, 0, UINT64_MAX).pull == Pull::Later);

@@ -106,3 +106,23 @@ TEST_CASE("a source that leads where it must not is asked only where there is no
   CHECK(list.reach_of("inward") == mirror::SourceReach::named_at("127.0.0.1"));
   CHECK(list.reach_of("never heard of") == mirror::SourceReach());
 }
+
+TEST_CASE("sources that are named later stand behind those there are", "[sources]") {
+  test::VirtualClock clock;
+  SourceList list(clock);
+  const auto far = mirror::SourceReach::named_at("192.0.2.7");
+  const auto here = mirror::SourceReach::named_at("127.0.0.1");
+  list.set({{"a", far}, {"b", far}});
+  list.refused("a", "forbidden_address: 127.0.0.1");
+  list.failed("b", "away");
+  list.add({{"c", far}, {"", far}, {"b", far}});
+  CHECK(list.order() == Order{"c", "b"});
+  list.add({{"a", here}});  // another's word for it
+  CHECK(list.order() == Order{"a", "c", "b"});
+  list.refused("a", "still");
+  list.add({{"a", far}});  // nothing new, and not less
+  CHECK(list.state_of("a") == State::Refused);
+  auto both = far;
+  both |= here;
+  CHECK(list.reach_of("a") == both);
+}
