@@ -257,7 +257,8 @@ class Rot(ManyMirrors):
             self.compare_with(account, name, f"turn {turn}")
             self.tree = kept
             account.runs, account.versions = account.runs + 1, account.versions + 1
-            self.assertGreaterEqual(self.refused(name), 2)
+            # It hands out a content that it hashed itself a moment ago by size and time; all others it finds changed.
+            self.assertLessEqual(self.refused(name), 2)
             # An origin takes what is there for meant: the next version has it.
             self.newest = self.publish()
             self.whole("m0", self.newest)
