@@ -10,7 +10,7 @@ using Pull = proto::HaveAnswer::Pull;
 using namespace std::chrono_literals;
 
 constexpr std::size_t kNamed = 4;  // sources in one answer
-constexpr base::Duration kPulling = 2s, kTelling = 2s, kAtLeast = 1s, kMostLater = 10s;
+constexpr base::Duration kPulling = 2s, kTelling = 2s, kAtLeast = 250ms, kMostLater = 10s;
 
 }  // namespace
 
