@@ -99,12 +99,13 @@ class TreeNetwork(ManyMirrors):
         for account in accounts.values():
             print(account.line(), flush=True)
         self.assertEqual([c for a in accounts.values() for c in a.complaints], [])
-        return mirrors
+        return {fault: name for fault, name in mirrors.items() if fault == "RST" or proxies[fault].done}
 
     def test_content_port(self):
-        mirrors = self.every_fault("content")
-        said = (self.dir / f"{mirrors['flipped bit']}.log").read_text()
-        self.assertRegex(said, "bad_hash|bad_|truncated|too_large|unavailable", "no bit was noticed")
+        harmed = self.every_fault("content")
+        if "flipped bit" in harmed:  # else its turn came when all was over: one may be missed
+            said = (self.dir / f"{harmed['flipped bit']}.log").read_text()
+            self.assertRegex(said, "bad_hash|bad_|truncated|too_large|unavailable", "no bit was noticed")
 
     def test_serve_port(self):
         self.every_fault("serve")
