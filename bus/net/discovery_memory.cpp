@@ -1,9 +1,8 @@
 #include "bus/net/discovery_memory.hpp"
 
-#include "bus/base/fd.hpp"
+#include "bus/base/replace_file.hpp"
 #include "proto/value.hpp"
 
-#include <cstdio>
 #include <fstream>
 #include <iterator>
 
@@ -91,13 +90,7 @@ void write_discovery_memory(const std::string& file, const std::vector<Held>& he
         {"records", std::move(records)},
         {"addresses", proto::Array(each.addresses.begin(), each.addresses.end())}});
   }
-  const std::string beside = file + ".new";
-  {
-    std::ofstream out(beside, std::ios::binary | std::ios::trunc);
-    out << proto::to_json(proto::Value(std::move(list))) << '\n';
-    if (!out.flush()) base::throw_errno("writing " + beside);
-  }
-  if (std::rename(beside.c_str(), file.c_str()) != 0) base::throw_errno("renaming " + beside);
+  base::replace_file(file, proto::to_json(proto::Value(std::move(list))) + '\n');
 }
 
 }  // namespace mirrorbus::net

@@ -35,7 +35,7 @@ net::HttpResponse immutable(const proto::Hash& hash) {
 class ObjectStream {
  public:
   ObjectStream(std::vector<proto::Hash> hashes,
-               std::function<std::optional<HeldFile>(const proto::Hash&)> find, base::Counter& sent)
+               std::function<std::optional<tree::ServedFile>(const proto::Hash&)> find, base::Counter& sent)
       : hashes_(std::move(hashes)), find_(std::move(find)), sent_(sent) {}
 
   std::optional<proto::Bytes> next() {
@@ -61,7 +61,7 @@ class ObjectStream {
       }
       file_ = std::move(*found);
       offset_ = 0;
-      left_ = file_.size;
+      left_ = file_.size();
       proto::append_content_header(piece, hash, left_);
     }
     sent_.add(piece.size());
@@ -82,20 +82,14 @@ class ObjectStream {
   }
 
   std::vector<proto::Hash> hashes_;
-  std::function<std::optional<HeldFile>(const proto::Hash&)> find_;
+  std::function<std::optional<tree::ServedFile>(const proto::Hash&)> find_;
   base::Counter& sent_;
   std::size_t next_ = 0;
-  HeldFile file_;
+  tree::ServedFile file_;
   std::uint64_t offset_ = 0, left_ = 0;
 };
 
 }  // namespace
-
-bool HeldFile::unchanged() const {
-  struct stat now;
-  return ::fstat(fd.get(), &now) == 0 && now.st_size == st.st_size &&
-         now.st_mtim.tv_sec == st.st_mtim.tv_sec && now.st_mtim.tv_nsec == st.st_mtim.tv_nsec;
-}
 
 ContentServer::ContentServer(const base::Clock& clock, const peer::ListenSettings& settings,
                              base::Registry& registry, base::Log log, int dscp)
@@ -151,7 +145,7 @@ net::HttpServer::Handler ContentServer::guarded(net::HttpServer::Handler handler
   };
 }
 
-std::optional<HeldFile> ContentServer::find_file(const proto::Hash& hash, Find find,
+std::optional<tree::ServedFile> ContentServer::find_file(const proto::Hash& hash, Find find,
                                                  const std::string& peer) {
   for (const Held& held : holders_)
     if (net::any_contains(held.serve_to, peer))
@@ -176,8 +170,8 @@ void ContentServer::file(const net::HttpRequest& request, std::size_t skip, Find
   auto found = find_file(hash, find, request.peer);
   if (!found) return reply(not_held());
   net::HttpResponse response = immutable(hash);
-  sent_.add(found->size);
-  response.body = net::HttpFile{std::move(found->fd), 0, found->size};
+  sent_.add(found->size());
+  response.body = net::HttpFile{std::move(found->fd), 0, found->size()};
   reply(std::move(response));
 }
 

@@ -31,13 +31,13 @@ class ContentServer {
   std::uint64_t bytes_sent() const;
 
  private:
-  using Find = std::optional<HeldFile> (ContentHolder::*)(const proto::Hash&);
+  using Find = std::optional<tree::ServedFile> (ContentHolder::*)(const proto::Hash&);
   void file(const net::HttpRequest& request, std::size_t skip, Find find, net::HttpReply reply);
   void node(const net::HttpRequest& request, std::size_t skip, net::HttpReply reply);
   void objects(const net::HttpRequest& request, net::HttpReply reply);
   void nodes(const net::HttpRequest& request, net::HttpReply reply);
   // Of the trees that `peer` may have.
-  std::optional<HeldFile> find_file(const proto::Hash& hash, Find find, const std::string& peer);
+  std::optional<tree::ServedFile> find_file(const proto::Hash& hash, Find find, const std::string& peer);
   std::optional<proto::Bytes> find_node(const proto::Hash& hash, const std::string& peer);
   bool admitted(const std::string& peer) const;  // to any tree at all
   // Answers with 403 who may have nothing here.

@@ -1,11 +1,11 @@
 #include "services/mirror/kept_run.hpp"
 
 #include "bus/base/fd.hpp"
+#include "bus/base/replace_file.hpp"
 #include "proto/tree_have.hpp"
 
-#include <cstdio>
 #include <fstream>
-#include <iterator>
+#include <system_error>
 
 #include <sys/random.h>
 
@@ -19,15 +19,6 @@ proto::Bytes drawn() {
   return run;
 }
 
-// Not synced: what a power cut takes is drawn anew, and costs one wait.
-bool write(const std::string& file, const proto::Bytes& run) {
-  const std::string beside = file + ".new";
-  std::ofstream out(beside, std::ios::binary | std::ios::trunc);
-  out << run;
-  out.close();
-  return out && std::rename(beside.c_str(), file.c_str()) == 0;
-}
-
 }  // namespace
 
 proto::Bytes kept_run(const std::string& file, const base::Log& log) {
@@ -37,10 +28,13 @@ proto::Bytes kept_run(const std::string& file, const base::Log& log) {
   run.resize(static_cast<std::size_t>(in.gcount()));
   if (run.size() == proto::kRunSize) return run;
   run = drawn();
-  if (!write(file, run))
+  try {
+    base::replace_file(file, run);  // what a power cut takes is drawn anew, and costs one wait
+  } catch (const std::system_error&) {
     log.warning("{} could not be written: after a restart it may take some seconds longer until "
                 "versions are pulled",
                 file);
+  }
   return run;
 }
 

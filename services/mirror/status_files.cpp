@@ -1,6 +1,6 @@
 #include "services/mirror/status_files.hpp"
 
-#include "bus/base/fd.hpp"
+#include "bus/base/replace_file.hpp"
 #include "bus/base/version.hpp"
 
 #include <fmt/chrono.h>
@@ -9,7 +9,6 @@
 #include <filesystem>
 #include <fstream>
 
-#include <fcntl.h>
 #include <unistd.h>
 
 namespace mirrorbus::mirror {
@@ -25,22 +24,6 @@ std::string host_name() {
   char name[256] = "";
   ::gethostname(name, sizeof name - 1);
   return name;
-}
-
-// Beside it first: who reads sees the old one or the new one.
-void replace_file(const std::string& file, const std::string& text) {
-  const std::string beside = file + ".new";
-  // Also in a directory that others may write to: what they have put there is not followed.
-  ::unlink(beside.c_str());
-  const base::Fd fd(
-      ::open(beside.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644));
-  if (!fd) base::throw_errno("making " + beside);
-  for (std::size_t at = 0; at < text.size();) {
-    const ssize_t n = ::write(fd.get(), text.data() + at, text.size() - at);
-    if (n < 0 && errno != EINTR) base::throw_errno("writing " + beside);
-    at += n > 0 ? static_cast<std::size_t>(n) : 0;
-  }
-  std::filesystem::rename(beside, file);
 }
 
 }  // namespace
@@ -105,7 +88,7 @@ void StatusFiles::look() {
 }
 
 void StatusFiles::write(const std::string& tree, const std::string& file, std::string text) {
-  worker_.submit([file, text = std::move(text)] { replace_file(file, text); },
+  worker_.submit([file, text = std::move(text)] { base::replace_file(file, text); },
                  [this, tree](const base::Outcome<void>& done) {
                    bool& bad = written_[tree].bad;
                    if (!done && !bad) log_.error("{}", what_failed(done.error()));

@@ -1,15 +1,6 @@
 #include "services/mirror/tree_holder.hpp"
 
 namespace mirrorbus::mirror {
-namespace {
-
-std::optional<HeldFile> held(std::optional<tree::ServedFile> file) {
-  if (!file) return std::nullopt;
-  const std::uint64_t size = file->size();
-  return HeldFile{std::move(file->fd), size, file->st};
-}
-
-}  // namespace
 
 void TreeHolder::open(const std::string& index_file, const std::string& work,
                       const std::string& tree_path) {
@@ -26,14 +17,14 @@ tree::OriginContent* TreeHolder::opened() {
   return content_.get();
 }
 
-std::optional<HeldFile> TreeHolder::pack(const proto::Hash& hash) {
+std::optional<tree::ServedFile> TreeHolder::pack(const proto::Hash& hash) {
   tree::OriginContent* content = opened();
-  return content ? held(content->pack(hash)) : std::nullopt;
+  return content ? content->pack(hash) : std::nullopt;
 }
 
-std::optional<HeldFile> TreeHolder::object(const proto::Hash& hash) {
+std::optional<tree::ServedFile> TreeHolder::object(const proto::Hash& hash) {
   tree::OriginContent* content = opened();
-  return content ? held(content->object(hash)) : std::nullopt;
+  return content ? content->object(hash) : std::nullopt;
 }
 
 std::optional<proto::Bytes> TreeHolder::node(const proto::Hash& hash) {

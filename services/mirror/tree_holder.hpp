@@ -16,8 +16,8 @@ class TreeHolder final : public ContentHolder {
   // The role's thread; until then nothing is held.
   void open(const std::string& index_file, const std::string& work, const std::string& tree_path);
 
-  std::optional<HeldFile> pack(const proto::Hash& hash) override;
-  std::optional<HeldFile> object(const proto::Hash& hash) override;
+  std::optional<tree::ServedFile> pack(const proto::Hash& hash) override;
+  std::optional<tree::ServedFile> object(const proto::Hash& hash) override;
   std::optional<proto::Bytes> node(const proto::Hash& hash) override;
 
  private:

@@ -34,12 +34,6 @@ std::uint32_t look_of(const EntryStat& stat, bool shared) {
 
 }  // namespace
 
-bool ServedFile::unchanged() const {
-  struct stat now;
-  return ::fstat(fd.get(), &now) == 0 && now.st_size == st.st_size &&
-         now.st_mtim.tv_sec == st.st_mtim.tv_sec && now.st_mtim.tv_nsec == st.st_mtim.tv_nsec;
-}
-
 bool ContentPlaces::recorded(const Hash& hash, const EntryStat& stat) {
   return listed(hash, stat) || (refresh() && listed(hash, stat));
 }

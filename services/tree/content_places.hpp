@@ -3,26 +3,16 @@
 // known of an earlier version. One thread.
 #pragma once
 
-#include "bus/base/fd.hpp"
 #include "services/tree/index.hpp"
 #include "services/tree/root_dir.hpp"
+#include "services/tree/served_file.hpp"
 
 #include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include <sys/stat.h>
-
 namespace mirrorbus::tree {
-
-struct ServedFile {
-  base::Fd fd;
-  struct stat st;
-  std::uint64_t size() const { return static_cast<std::uint64_t>(st.st_size); }
-  // Still what it was when it was opened.
-  bool unchanged() const;
-};
 
 class ContentPlaces {
  public:

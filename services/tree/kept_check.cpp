@@ -111,7 +111,7 @@ void KeptCheck::check_packs() {
     ++report_.packs;
     if (found.hash != hash)
       report_.add({Rot::Kind::Pack, hash, work_ + "/packs/" + name,
-              "the pack " + (found.hash ? kNotItsHash : cannot_be_read(found.error))});
+                  "the pack " + (found.hash ? kNotItsHash : cannot_be_read(found.error))});
   }
 }
 
@@ -213,9 +213,9 @@ void KeptCheck::check_files(const DirectoryRow& row, int dir) {
       continue;
     }
     report_.add({Rot::Kind::File, entry.content, path,
-            found.hash ? "has rotted: it looks as it did, and has another content"
-                       : cannot_be_read(found.error),
-            true});
+                found.hash ? "has rotted: it looks as it did, and has another content"
+                           : cannot_be_read(found.error),
+                true});
   }
 }
 
@@ -225,14 +225,15 @@ void KeptCheck::tell_contents() {
   for (auto& [hash, object] : objects_) {
     if (object.all_there_is)
       report_.add({Rot::Kind::File, hash, std::move(object.path),
-              "has rotted, and so has what is kept of its content, which " + object.what, true});
+                  "has rotted, and so has what is kept of its content, which " + object.what,
+                  true});
     else if (!object.path.empty())
       report_.add({Rot::Kind::Content, hash, std::move(object.path),
-              "what is kept of its content " + object.what, true});
+                  "what is kept of its content " + object.what, true});
     else if (object.links <= 1)
       report_.add({Rot::Kind::Content, hash,
-              fmt::format("{}/objects/{}/{}", work_, to_hex(hash).substr(0, 2), to_hex(hash)),
-              "the content of an older version " + object.what});
+                  fmt::format("{}/objects/{}/{}", work_, to_hex(hash).substr(0, 2), to_hex(hash)),
+                  "the content of an older version " + object.what});
   }
 }
 

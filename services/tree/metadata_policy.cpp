@@ -176,6 +176,13 @@ bool MetadataPolicy::bring(const EntryOps& ops, int dir, const Bytes& name, cons
   return all_set;
 }
 
+void MetadataPolicy::dress(const EntryOps& ops, int dir, const Bytes& name,
+                           const Entry& entry) const {
+  const auto st = ops.look(dir, name);
+  if (!st) throw std::runtime_error("a new file has vanished: " + name);
+  bring(ops, dir, name, *st, entry, entry.xattrs ? Xattrs::Unknown : Xattrs::Known);
+}
+
 void MetadataPolicy::need(const Entry& entry) const {
   if (!xattrs() || !entry.xattrs || sets_->need(*entry.xattrs)) return;
   throw std::runtime_error("xattr set " + to_hex(*entry.xattrs) + " is not at hand");

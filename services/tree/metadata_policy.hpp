@@ -91,6 +91,10 @@ class MetadataPolicy {
   enum class Xattrs { Unknown, Known };
   bool bring(const EntryOps& ops, int dir, const proto::Bytes& name, const struct stat& now,
              const proto::Entry& entry, Xattrs attributes = Xattrs::Unknown) const;
+  // Makes a new inode what `entry` says. Where that says no attributes it is not looked whether it
+  // inherited some: that is for the check to find. Throws std::runtime_error if it is not there.
+  void dress(const EntryOps& ops, int dir, const proto::Bytes& name,
+             const proto::Entry& entry) const;
 
   // ---- extended attributes
   bool xattrs() const { return settings_.xattrs != XattrMode::None; }

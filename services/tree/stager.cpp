@@ -229,14 +229,8 @@ void Stager::finish() {
 }
 
 void Stager::dress(const std::vector<Undressed>& some) const {
-  for (const auto& [name, entry] : some) {
-    const auto st = p_.staging.ops().look(p_.staging.dir(), name);
-    if (!st) throw std::runtime_error("a staged file has vanished: " + name);
-    // A new file has none, or the check finds what it inherited.
-    const auto xattrs =
-        entry.xattrs ? MetadataPolicy::Xattrs::Unknown : MetadataPolicy::Xattrs::Known;
-    p_.policy.bring(p_.staging.ops(), p_.staging.dir(), name, *st, entry, xattrs);
-  }
+  for (const auto& [name, entry] : some)
+    p_.policy.dress(p_.staging.ops(), p_.staging.dir(), name, entry);
 }
 
 std::vector<MissingItem> Stager::missing() {

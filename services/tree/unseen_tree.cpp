@@ -34,12 +34,7 @@ bool UnseenTree::put(ByteView directory, const Entry& entry, ByteView content, u
 void UnseenTree::write(int fd, const Entry& entry, ByteView content) const {
   ops_.mutating("write", entry.name);
   append_sparse(fd, content, 0, entry.name);
-  const auto st = ops_.look(fd, {});
-  if (!st) base::throw_errno("stat " + entry.name);
-  // What it inherited is for the check to find.
-  const auto xattrs =
-      entry.xattrs ? MetadataPolicy::Xattrs::Unknown : MetadataPolicy::Xattrs::Known;
-  policy_.bring(ops_, fd, {}, *st, entry, xattrs);
+  policy_.dress(ops_, fd, {}, entry);
 }
 
 }  // namespace mirrorbus::tree
