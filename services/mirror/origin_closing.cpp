@@ -114,6 +114,7 @@ void OriginRole::looked(const Closed& found) {
     }
     case State::Unchanged:
       answer();
+      if (found.report.files_hashed > 0) tidy_.start(kTidyAfter, [this] { tidy(); });
       break;
     case State::Deferred:
       dirty_.directories.emplace_back("");

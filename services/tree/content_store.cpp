@@ -2,21 +2,19 @@
 
 #include "proto/sha256.hpp"
 #include "proto/tree_path.hpp"
+#include "services/tree/entry_ops.hpp"
+#include "services/tree/file_reader.hpp"
 
-#include <algorithm>
 #include <cassert>
-#include <charconv>
-#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <stdexcept>
-#include <vector>
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 namespace mirrorbus::tree {
@@ -40,27 +38,6 @@ Fd make_dir(int at, const std::string& name) {
   return dir;
 }
 
-struct DirCloser {
-  void operator()(DIR* dir) const { ::closedir(dir); }
-};
-
-void each_name(int dir, const std::function<void(const char*)>& visit) {
-  const int copy = ::openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  const std::unique_ptr<DIR, DirCloser> list(copy < 0 ? nullptr : ::fdopendir(copy));
-  if (!list) throw_errno("listing the content store");
-  while (const dirent* entry = ::readdir(list.get()))
-    if (entry->d_name[0] != '.') visit(entry->d_name);
-}
-
-// By a name whose object was just looked at: a FIFO or a device is never opened. Our reading must
-// not show in access times, where we may prevent that.
-Fd open_regular(int dir, const char* name) {
-  constexpr int kFlags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
-  int fd = ::openat(dir, name, kFlags | O_NOATIME);
-  if (fd < 0 && errno == EPERM) fd = ::openat(dir, name, kFlags);
-  return Fd(fd);
-}
-
 bool same_time(const timespec& a, const timespec& b) {
   return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
 }
@@ -69,10 +46,6 @@ bool unchanged(const struct stat& a, const struct stat& b) {
          a.st_uid == b.st_uid && a.st_gid == b.st_gid && a.st_size == b.st_size &&
          same_time(a.st_mtim, b.st_mtim) && same_time(a.st_ctim, b.st_ctim);
 }
-bool same_inode(const struct stat& a, const struct stat& b) {
-  return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
-}
-
 // The hash of `size` bytes, which is all there is if fstat says so afterwards; nothing with errno 0
 // if there were fewer. `copy`, unless -1, gets the bytes.
 std::optional<Hash> hash_file(int fd, std::uint64_t size, int copy = -1) {
@@ -100,24 +73,10 @@ std::string temp_name(unsigned worker, std::uint64_t number) {
   return "temp" + std::to_string(worker) + "/" + std::to_string(number);
 }
 
-// Gives the file behind `fd` a further name.
-bool link_file(int fd, int dir, const std::string& name) {
-  // With CAP_DAC_READ_SEARCH, which ENOENT says is missing; else by the longer way, through /proc.
-  if (::linkat(fd, "", dir, name.c_str(), AT_EMPTY_PATH) == 0) return true;
-  if (errno != ENOENT) return false;
-  const std::string self = "/proc/self/fd/" + std::to_string(fd);
-  return ::linkat(AT_FDCWD, self.c_str(), dir, name.c_str(), AT_SYMLINK_FOLLOW) == 0;
-}
-
-std::string object_name(const Hash& hash) {
-  const std::string hex = proto::to_hex(hash);
-  return hex.substr(0, 2) + "/" + hex;
-}
-
 HoldResult failed(int error) {
   HoldResult result;
   result.state = error == ENOENT || error == ENOTDIR ? State::Vanished : State::Unreadable;
-  if (error == ELOOP || error == ENXIO) result.state = State::NotAFile;
+  if (error == ELOOP || error == ENXIO || error == EINVAL) result.state = State::NotAFile;
   result.error = error;
   return result;
 }
@@ -146,9 +105,8 @@ ContentStore::ContentStore(const std::string& folder, const std::string& tree_pa
                            StoreKind wanted)
     : folder_(folder) {
   objects_ = make_dir(AT_FDCWD, folder);
-  for (unsigned i = 0; i < kWorkers; ++i) {
-    list_leftovers(i);
-  }
+  names_.emplace(objects_.get());
+  for (unsigned i = 0; i < kWorkers; ++i) remove_leftovers(i);
   if (wanted == StoreKind::None || wanted == StoreKind::Copy) {
     kind_ = wanted;
     reason_ = "as configured";
@@ -212,40 +170,14 @@ bool ContentStore::works(StoreKind kind, const std::string& tree_path, std::stri
 }
 
 // What a crash left in a worker's directory.
-void ContentStore::list_leftovers(unsigned worker) {
-  const Fd folder = make_dir(objects_.get(), "temp" + std::to_string(worker));
-  each_name(folder.get(), [&](const char* name) {
-    std::uint64_t number = 0;
-    const char* end = name + std::strlen(name);
-    if (const auto [at, error] = std::from_chars(name, end, number); error == std::errc() && at == end) {
-      swept_later_[worker].push_back(number);
-      next_[worker] = std::max(next_[worker], number + 1);
-    } else {
-      ::unlinkat(folder.get(), name, 0);
-    }
-  });
-}
-
-bool ContentStore::sweep(std::size_t limit) {
-  for (unsigned worker = 0; worker < kWorkers; ++worker) {
-    auto& numbers = swept_later_[worker];
-    for (; !numbers.empty(); numbers.pop_back()) {
-      if (limit-- == 0) return true;
-      remove(temp_name(worker, numbers.back()));
-    }
-    numbers.shrink_to_fit();
-  }
-  return false;
+void ContentStore::remove_leftovers(unsigned worker) {
+  const std::string name = "temp" + std::to_string(worker);
+  const Fd folder = make_dir(objects_.get(), name);
+  for (const Bytes& left : EntryOps().list(folder.get())) remove(name + "/" + left);
 }
 
 void ContentStore::remove(const std::string& name) const {
   ::unlinkat(objects_.get(), name.c_str(), 0);
-}
-
-void ContentStore::make_shard(const Hash& hash) const {
-  const std::string shard = object_name(hash).substr(0, 2);
-  if (::mkdirat(objects_.get(), shard.c_str(), 0700) != 0 && errno != EEXIST)
-    throw_errno("making a folder of the content store");
 }
 
 HoldResult ContentStore::hold(int dir, const Bytes& name, unsigned worker,
@@ -255,7 +187,7 @@ HoldResult ContentStore::hold(int dir, const Bytes& name, unsigned worker,
   for (int tries = 0; tries < kTries; ++tries) {
     switch (kind_) {
       case StoreKind::Hardlink:
-        result = hold_link(dir, name, worker, before);
+        result = hold_link(dir, name, before);
         break;
       case StoreKind::Reflink:
       case StoreKind::Copy:
@@ -265,6 +197,8 @@ HoldResult ContentStore::hold(int dir, const Bytes& name, unsigned worker,
       case StoreKind::None: {
         Fd fd;
         result = hash_only(dir, name, fd);
+        if (result.state == State::Hashed && !look_once_more(fd.get(), result))
+          result = failed(errno);
         break;
       }
     }
@@ -275,12 +209,10 @@ HoldResult ContentStore::hold(int dir, const Bytes& name, unsigned worker,
 
 HoldResult ContentStore::hash_only(int dir, const Bytes& name, Fd& fd) {
   HoldResult result;
-  struct stat st;
-  if (::fstatat(dir, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return failed(errno);
-  if (!S_ISREG(st.st_mode)) return failed(ENXIO);
-  fd = open_regular(dir, name.c_str());
-  if (!fd || ::fstat(fd.get(), &st) != 0) return failed(errno);
-  if (!S_ISREG(st.st_mode)) return failed(ENXIO);
+  auto file = open_file(dir, name);
+  if (!file) return failed(errno);
+  fd = std::move(file->fd);
+  const struct stat& st = file->st;
   const auto hash = hash_file(fd.get(), static_cast<std::uint64_t>(st.st_size));
   if (!hash && errno != 0) return failed(errno);
   if (::fstat(fd.get(), &result.st) != 0) return failed(errno);
@@ -291,84 +223,90 @@ HoldResult ContentStore::hash_only(int dir, const Bytes& name, Fd& fd) {
   return result;
 }
 
-// Gives the file behind `fd` its object's name, if that content is not held already. False: the
-// filesystem does not let us (too many links, not our file: fs.protected_hardlinks). `expected`: it
-// most likely is.
-bool ContentStore::take_link(int fd, unsigned worker, bool expected, HoldResult& result) {
-  const int at = objects_.get();
-  const std::string name = object_name(result.hash);
-  const auto link = [&](const std::string& to) { return link_file(fd, at, to); };
-  struct stat object;
-  if (!expected || ::fstatat(at, name.c_str(), &object, AT_SYMLINK_NOFOLLOW) != 0) {
-    result.linked = link(name);
-    if (!result.linked && errno == ENOENT) {
-      make_shard(result.hash);
-      result.linked = link(name);
-    }
-    if (result.linked) return true;
-    if (errno == EPERM || errno == EMLINK || errno == EXDEV || errno == EACCES) return false;
-    if (errno == ENOENT) {  // the file has no name any more
-      result.state = State::Vanished;
-      return true;
-    }
-    if (errno != EEXIST) throw_errno("taking a link into the content store");
-    if (::fstatat(at, name.c_str(), &object, AT_SYMLINK_NOFOLLOW) != 0)
-      throw_errno("looking at an object of the content store");
-  }
-  result.known = true;
-  result.linked = same_inode(object, result.st);
-  // What only we still hold, and is here again under another inode: an ordinary rsync into the tree
-  // makes new inodes for all it touches, which would leave everything there twice.
-  if (result.linked || object.st_nlink != 1) return true;
-  const std::uint64_t number = next_[worker]++;
-  const std::string temp = temp_name(worker, number);
-  if (!link(temp)) return true;  // then it is held as it was
-  if (::renameat2(at, temp.c_str(), at, name.c_str(), RENAME_EXCHANGE) == 0) {
-    result.linked = true;
-    swept_later_[worker].push_back(number);
-  } else if (errno == EINVAL) {  // a filesystem without the flag
-    result.linked = ::renameat(at, temp.c_str(), at, name.c_str()) == 0;
-  }
-  if (!result.linked) remove(temp);
+// As it was left, and what it has beside its content. A link of ours has moved the ctime since it was
+// hashed; what changed with it, apart from that, is a writer's doing, and unstable.
+bool ContentStore::look_once_more(int fd, HoldResult& result) {
+  const struct stat hashed = result.st;
+  if (::fstat(fd, &result.st) != 0) return false;
+  const ssize_t attributes = ::flistxattr(fd, nullptr, 0);
+  result.bare = attributes == 0 || (attributes < 0 && errno == ENOTSUP);
+  const bool still =
+      result.st.st_size == hashed.st_size && same_time(result.st.st_mtim, hashed.st_mtim);
+  if (!still) result.state = State::Unstable;
   return true;
 }
 
-HoldResult ContentStore::hold_link(int dir, const Bytes& name, unsigned worker,
-                                   const std::optional<Before>& before) {
+// Gives the file behind `fd` its object's name, if that content is not held already. False: the
+// filesystem does not let us (too many links, not our file: fs.protected_hardlinks). `expected`: it
+// most likely is.
+bool ContentStore::take_link(int fd, bool expected, HoldResult& result) {
+  std::optional<ObjectNames::Found> object;
+  if (expected || names_->any_second()) object = names_->find(result.hash);
+  if (!object) {
+    const int error = names_->link(fd, result.hash, ObjectNames::Place::First);
+    result.linked = error == 0;
+    if (result.linked) return true;
+    if (error == EPERM || error == EMLINK || error == EXDEV || error == EACCES) return false;
+    if (error == ENOENT) {  // the file has no name any more
+      result.state = State::Vanished;
+      return true;
+    }
+    if (error != EEXIST) throw_errno("taking a link into the content store", error);
+    object = names_->find(result.hash);
+    if (!object) return false;  // another worker just found it to be a lie
+  }
+  result.known = true;
+  // What only we still hold, and is here again under another inode: an ordinary rsync into the tree
+  // makes new inodes for all it touches, which would leave everything there twice.
+  const bool other = object->st.st_ino != result.st.st_ino || object->st.st_dev != result.st.st_dev;
+  if (!other)
+    result.linked = true;
+  else if (object->st.st_nlink == 1)
+    result.linked = names_->supersede(fd, result.st, result.hash, *object);
+  else
+    result.linked = names_->any_second() && names_->is(result.hash, result.st);
+  return true;
+}
+
+HoldResult ContentStore::hold_link(int dir, const Bytes& name, const std::optional<Before>& before) {
   Fd fd;
   HoldResult result = hash_only(dir, name, fd);
   if (result.state != State::Hashed) return result;
-  const struct stat st = result.st;
-  if (before && before->hash != result.hash && before->ino == st.st_ino &&
-      before->dev == st.st_dev) {
+  if (before && before->hash != result.hash && before->ino == result.st.st_ino &&
+      before->dev == result.st.st_dev)
     // Written in place: the object of what it was is this inode too, and a lie now.
-    struct stat object;
-    const std::string old = object_name(before->hash);
-    if (::fstatat(objects_.get(), old.c_str(), &object, AT_SYMLINK_NOFOLLOW) == 0 &&
-        same_inode(object, st))
-      remove(old);
-  }
+    names_->remove_inode(before->hash, result.st);
   result.known = false;
   const bool expected = before && before->hash == result.hash;
-  if (!take_link(fd.get(), worker, expected, result)) {
+  // (An inode with several names is linked at once: all of them would have to be looked up later.)
+  if (expected && before->held && before->ino != result.st.st_ino && result.st.st_nlink == 1) {
+    result.known = result.late = true;
+    result.state = State::Held;
+  } else if (!take_link(fd.get(), expected, result))
     result.known = true;
-    return result;
-  }
-  if (result.state == State::Vanished) return result;
-  // Links moved the ctime; what changed with it, apart from that, is a writer's doing.
-  if (::fstat(fd.get(), &result.st) != 0) return failed(errno);
-  const bool still = result.st.st_size == st.st_size && same_time(result.st.st_mtim, st.st_mtim);
-  result.state = still ? State::Held : State::Unstable;
+  else if (result.state != State::Vanished)
+    result.state = State::Held;
+  if (result.state != State::Vanished && !look_once_more(fd.get(), result)) return failed(errno);
+  return result;
+}
+
+HoldResult ContentStore::hold_hashed(int fd, const struct stat& st, const Hash& hash) {
+  HoldResult result;
+  result.state = State::Hashed;
+  result.hash = hash;
+  result.st = st;
+  result.found = st.st_ctim;
+  if (kind_ != StoreKind::Hardlink) return result;
+  if (take_link(fd, true, result) && result.state != State::Vanished) result.state = State::Held;
+  if (result.state != State::Vanished && !look_once_more(fd, result)) return failed(errno);
   return result;
 }
 
 HoldResult ContentStore::hold_copy(int dir, const Bytes& name, unsigned worker) {
-  struct stat st;
-  if (::fstatat(dir, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return failed(errno);
-  if (!S_ISREG(st.st_mode)) return failed(ENXIO);
-  const Fd from = open_regular(dir, name.c_str());
-  if (!from || ::fstat(from.get(), &st) != 0) return failed(errno);
-  if (!S_ISREG(st.st_mode)) return failed(ENXIO);
+  const auto file = open_file(dir, name);
+  if (!file) return failed(errno);
+  const int from = file->fd.get();
+  const struct stat& st = file->st;
 
   const std::string temp = temp_name(worker, next_[worker]++);
   const int temps = objects_.get();
@@ -387,34 +325,28 @@ HoldResult ContentStore::hold_copy(int dir, const Bytes& name, unsigned worker) 
   result.found = st.st_ctim;
   const auto size = static_cast<std::uint64_t>(st.st_size);
   std::optional<Hash> hash;
-  if (kind_ == StoreKind::Reflink && ::ioctl(to.get(), FICLONE, from.get()) == 0)
+  if (kind_ == StoreKind::Reflink && ::ioctl(to.get(), FICLONE, from) == 0)
     hash = hash_file(to.get(), size);
   else
-    hash = hash_file(from.get(), size, to.get());
+    hash = hash_file(from, size, to.get());
   if (!hash && errno != 0) return failed(errno);
-  if (::fstat(from.get(), &result.st) != 0) return failed(errno);
+  if (::fstat(from, &result.st) != 0) return failed(errno);
   result.state = State::Unstable;
   if (!hash || !unchanged(st, result.st)) return result;
   result.hash = *hash;
   result.state = State::Held;
   result.known = has(*hash);
   if (!result.known) {
-    make_shard(*hash);
-    if (::renameat(temps, temp.c_str(), temps, object_name(*hash).c_str()) != 0)
-      throw_errno("taking a file into the content store");
+    names_->move(temps, temp, *hash);
     removed.kept = true;
   }
+  if (!look_once_more(from, result)) return failed(errno);
   return result;
 }
 
-bool ContentStore::has(const Hash& hash) const {
-  struct stat st;
-  return ::fstatat(objects_.get(), object_name(hash).c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0;
-}
+bool ContentStore::has(const Hash& hash) const { return names_->find(hash).has_value(); }
 
-Fd ContentStore::open(const Hash& hash) const {
-  return open_regular(objects_.get(), object_name(hash).c_str());
-}
+Fd ContentStore::open(const Hash& hash) const { return names_->open(hash); }
 
 std::optional<Bytes> ContentStore::read(const Hash& hash, std::uint64_t size) {
   const Fd fd = open(hash);
@@ -436,24 +368,8 @@ std::optional<Bytes> ContentStore::read(const Hash& hash, std::uint64_t size) {
   return std::nullopt;
 }
 
-void ContentStore::drop(const Hash& hash) {
-  remove(object_name(hash));
-}
+void ContentStore::drop(const Hash& hash) { names_->remove(hash); }
 
-void ContentStore::each(const std::function<void(const Hash&)>& visit) const {
-  std::vector<std::string> shards;
-  each_name(objects_.get(), [&](const char* name) {
-    if (std::string_view(name).size() == 2) shards.emplace_back(name);
-  });
-  for (const std::string& name : shards) {
-    const Fd shard(::openat(objects_.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!shard) throw_errno("opening a folder of the content store");
-    std::vector<Hash> found;
-    each_name(shard.get(), [&](const char* object) {
-      if (Hash hash; proto::from_hex(std::string_view(object), hash)) found.push_back(hash);
-    });
-    for (const Hash& hash : found) visit(hash);
-  }
-}
+void ContentStore::each(const std::function<void(const Hash&)>& visit) const { names_->each(visit); }
 
 }  // namespace mirrorbus::tree

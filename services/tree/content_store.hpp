@@ -3,20 +3,20 @@
 //
 // An object is a second name of the live file (hardlink: no bytes, but an in-place writer changes
 // both), a clone of it (reflink), a copy, or nothing. So what an object holds is believed only after
-// hashing it; a hash that no longer fits removes it. Objects lie in 256 folders by first byte.
+// hashing it; a hash that no longer fits removes it. Where they lie: object_names.hpp.
 //
 // hold() may be called from several threads, each with its own `worker` number; the rest from one.
 #pragma once
 
 #include "bus/base/fd.hpp"
 #include "proto/bytes.hpp"
+#include "services/tree/object_names.hpp"
 
 #include <array>
 #include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include <sys/stat.h>
 
@@ -43,6 +43,8 @@ struct HoldResult {
   timespec found{};     // its ctime before a link of ours moved it
   bool linked = false;  // the object is this very inode
   bool known = false;   // the content had been held before, or nobody can say
+  bool late = false;    // the object is another inode, and should be this one: hold_hashed()
+  bool bare = false;    // had no extended attributes after `st` was taken
   int error = 0;
 };
 
@@ -59,14 +61,20 @@ class ContentStore {
   // How the choice came about, for the log.
   const std::string& reason() const { return reason_; }
 
-  // Hashes the file and holds its content. `replaced`: what was known of this file before, if its
-  // inode may have been written in place; that object then is no longer what it says.
+  // Hashes the file and holds its content. `before`: what was known of this file. If that is the
+  // inode and it has another content now, it was written in place, and the object is no longer what
+  // it says; if it is another inode that was `held` and the content is the same, that is enough.
   struct Before {
     proto::Hash hash;
     std::uint64_t dev = 0, ino = 0;
+    bool held = false;
   };
   HoldResult hold(int dir, const proto::Bytes& name, unsigned worker,
                   const std::optional<Before>& before = {});
+
+  // Makes the file behind `fd` the object of a content it is known to have, in place of an inode that
+  // only the store has. `st`: what it looks like.
+  HoldResult hold_hashed(int fd, const struct stat& st, const proto::Hash& hash);
 
   bool has(const proto::Hash& hash) const;
   // The content, hashed; nothing if it is not held or not what it should be (then it is dropped).
@@ -75,31 +83,29 @@ class ContentStore {
   base::Fd open(const proto::Hash& hash) const;
   void drop(const proto::Hash& hash);
 
-  // Frees up to `limit` inodes of ours that a live file has taken the place of, and what a crash left.
-  // Not done at once: it is slow where the filesystem discards blocks as it frees them (1.2 GB took
-  // longer than hashing it). Whether there are more.
-  bool sweep(std::size_t limit);
+  // Frees inodes of ours that a live file has taken the place of, looking at up to `limit` objects.
+  // Whether there are more to look at.
+  bool sweep(std::size_t limit) { return names_->settle(limit); }
 
-  // Calls `visit` for every object; it may drop.
+  // Calls `visit` for every object, for some twice; it may drop.
   void each(const std::function<void(const proto::Hash&)>& visit) const;
 
  private:
   bool works(StoreKind kind, const std::string& tree_path, std::string& why);
-  HoldResult hold_link(int dir, const proto::Bytes& name, unsigned worker,
-                       const std::optional<Before>& before);
+  HoldResult hold_link(int dir, const proto::Bytes& name, const std::optional<Before>& before);
   HoldResult hold_copy(int dir, const proto::Bytes& name, unsigned worker);
   static HoldResult hash_only(int dir, const proto::Bytes& name, base::Fd& fd);
-  bool take_link(int fd, unsigned worker, bool expected, HoldResult& result);
-  void make_shard(const proto::Hash& hash) const;
+  static bool look_once_more(int fd, HoldResult& result);
+  bool take_link(int fd, bool expected, HoldResult& result);
   void remove(const std::string& name) const;
-  void list_leftovers(unsigned worker);
+  void remove_leftovers(unsigned worker);
 
   std::string folder_;
   base::Fd objects_;  // all names are below it
+  std::optional<ObjectNames> names_;
   // Temporary names are numbers in a directory for each worker, so that they do not wait for one
-  // another's. The next one, and those that are to be swept.
+  // another's. The next one.
   std::array<std::uint64_t, kWorkers> next_{};
-  std::array<std::vector<std::uint64_t>, kWorkers> swept_later_;
   StoreKind kind_ = StoreKind::None;
   std::string reason_;
 };

@@ -5,8 +5,6 @@
 #include "services/tree/file_reader.hpp"
 #include "services/tree/root_dir.hpp"
 
-#include <fmt/format.h>
-
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -118,12 +116,21 @@ void KeptCheck::check_packs() {
 // ---- an origin's
 
 void KeptCheck::check_store() {
-  const EntryOps ops;
   objects_folder_ = open_folder(work_ + "/objects");
   if (!objects_folder_) return;
-  for (const Bytes& folder : ops.list(objects_folder_.get())) {
+  object_names_.emplace(objects_folder_.get());
+  check_objects(work_ + "/objects");
+  if (object_names_->any_second())
+    check_objects(work_ + "/objects/" + ObjectNames::kSecond);
+}
+
+void KeptCheck::check_objects(const std::string& path) {
+  const EntryOps ops;
+  const base::Fd folders = open_folder(path);
+  if (!folders) return;
+  for (const Bytes& folder : ops.list(folders.get())) {
     if (folder.size() != 2) continue;
-    const base::Fd shard = open_folder(work_ + "/objects/" + folder);
+    const base::Fd shard = open_folder(path + "/" + folder);
     if (!shard) continue;
     for (const Bytes& name : ops.list(shard.get())) {
       Hash hash;
@@ -132,8 +139,8 @@ void KeptCheck::check_store() {
       if (!found.hash && found.error == 0) continue;
       ++report_.contents;
       if (found.hash == hash) continue;
-      Object object{found.hash ? kNotItsHash : cannot_be_read(found.error), found.links,
-                    found.dev,  found.ino, {}};
+      Object object{found.hash ? kNotItsHash : cannot_be_read(found.error),
+                    path + "/" + folder + "/" + name, found.links, found.dev, found.ino, {}};
       if (objects_.size() < KeptReport::kNamed)
         objects_.emplace(hash, std::move(object));
       else
@@ -143,10 +150,11 @@ void KeptCheck::check_store() {
 }
 
 bool KeptCheck::is_object(const Hash& hash, const EntryStat& stat) const {
-  if ((stat.flags & EntryStat::kHeld) == 0 || !objects_folder_) return false;
-  const std::string hex = to_hex(hash);
-  const auto st = EntryOps().look(objects_folder_.get(), hex.substr(0, 2) + "/" + hex);
-  return st && st->st_dev == stat.dev && st->st_ino == stat.ino;
+  if ((stat.flags & EntryStat::kHeld) == 0 || !object_names_) return false;
+  struct stat inode {};
+  inode.st_dev = stat.dev;
+  inode.st_ino = stat.ino;
+  return object_names_->is(hash, inode);
 }
 
 void KeptCheck::check_tree(const std::string& path) {
@@ -231,8 +239,7 @@ void KeptCheck::tell_contents() {
       report_.add({Rot::Kind::Content, hash, std::move(object.path),
                   "what is kept of its content " + object.what, true});
     else if (object.links <= 1)
-      report_.add({Rot::Kind::Content, hash,
-                  fmt::format("{}/objects/{}/{}", work_, to_hex(hash).substr(0, 2), to_hex(hash)),
+      report_.add({Rot::Kind::Content, hash, std::move(object.at),
                   "the content of an older version " + object.what});
   }
 }

@@ -11,9 +11,11 @@
 
 #include "bus/base/fd.hpp"
 #include "services/tree/index.hpp"
+#include "services/tree/object_names.hpp"
 #include "services/tree/progress.hpp"
 
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -72,6 +74,7 @@ class KeptCheck {
   void check_attributes(const proto::Entry& entry, ByteView path);
   void check_packs();
   void check_store();
+  void check_objects(const std::string& path);
   void check_tree(const std::string& path);
   void check_files(const DirectoryRow& row, int dir);
   bool is_object(const Hash& hash, const EntryStat& stat) const;
@@ -92,13 +95,14 @@ class KeptCheck {
   const Index& index_;
   const std::string work_;
   base::Fd objects_folder_;
+  std::optional<ObjectNames> object_names_;
   const WorkControl& control_;
   Progress progress_;
   KeptReport report_;
   std::unordered_set<Hash> met_;  // nodes of old versions, tables and sets that were looked at
   // Objects that are not what they are called, until the tree has told what they are.
   struct Object {
-    std::string what;
+    std::string what, at;  // where it lies
     std::uint64_t links = 0, dev = 0, ino = 0;
     Bytes path;                 // of a file of the tree that has this content
     bool all_there_is = false;  // that is this inode, or has rotted too

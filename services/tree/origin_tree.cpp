@@ -33,6 +33,7 @@ constexpr std::string_view kTreeIdSetting = "tree id";
 constexpr std::string_view kParentSetting = "parent record";
 constexpr std::string_view kStoreSetting = "store";
 constexpr base::Duration kTimesOnly = std::chrono::minutes(1);
+constexpr std::size_t kLinkStep = 2000;
 constexpr std::size_t kSweepStep = 200;
 
 // Contents by the first eight bytes of their hash: a set of millions in memory. Two with the same
@@ -52,7 +53,8 @@ OriginTree::OriginTree(OriginSettings settings)
       packs_(work_.subfolder("packs")),
       index_(index_file_, {.durable = settings_.durable}),
       store_(work_.subfolder("objects"), settings_.path, settings_.store),
-      scanner_(index_, store_, settings_.path, work_.fd(), settings_.scan),
+      late_links_(index_, store_, settings_.path),
+      scanner_(index_, store_, settings_.path, work_.fd(), settings_.scan, &late_links_),
       disk_time_(index_, settings_.boot) {}
 
 OriginTree::~OriginTree() = default;
@@ -139,6 +141,14 @@ std::optional<proto::VersionRecord> OriginTree::version_elsewhere(
 
 OriginTree::Closing OriginTree::close_version(base::WallTime now, bool asked,
                                               const WorkControl& control) {
+  Index::Batch batch(index_);
+  Closing closing = close_in_batch(now, asked, control);
+  batch.commit();
+  return closing;
+}
+
+OriginTree::Closing OriginTree::close_in_batch(base::WallTime now, bool asked,
+                                               const WorkControl& control) {
   Closing closing;
   if (!scanned_) {
     closing.state = root_ == ScanReport::Root::Present ? State::Unready : State::NoRoot;
@@ -336,7 +346,7 @@ std::optional<OriginTree::Unsynced> OriginTree::unsynced() {
 void OriginTree::synced(const timespec& at) { disk_time_.synced(at); }
 
 bool OriginTree::tidy() {
-  if (store_.sweep(kSweepStep)) return true;
+  if (late_links_.some(kLinkStep) || store_.sweep(kSweepStep)) return true;
   index_.shrink();
   return false;
 }

@@ -15,6 +15,7 @@
 #include "services/tree/disk_time.hpp"
 #include "services/tree/index.hpp"
 #include "services/tree/kept_check.hpp"
+#include "services/tree/late_links.hpp"
 #include "services/tree/pack_writer.hpp"
 #include "services/tree/retention.hpp"
 #include "services/tree/scan.hpp"
@@ -117,8 +118,9 @@ class OriginTree {
   // and store: for a quiet hour. Returns how many.
   std::uint64_t collect_garbage(base::WallTime now, const WorkControl& control = {});
 
-  // What closing a version left to be done at leisure, in steps of about a tenth of a second: space
-  // is given back that replaced contents and the index no longer need. Whether more is left.
+  // What closing a version left to be done at leisure, in steps of about a tenth of a second: links
+  // are taken, and space is given back that replaced contents and the index no longer need. Whether
+  // more is left.
   bool tidy();
 
   // What was hashed since the last sync of the tree's filesystem: sync `filesystem` (any thread; it
@@ -133,6 +135,7 @@ class OriginTree {
   std::string pack_path(const Hash& pack) const;
 
  private:
+  Closing close_in_batch(base::WallTime now, bool asked, const WorkControl& control);
   void take_report(const ScanReport& report);
   std::optional<Bytes> read_live(const FileRef& file) const;
   base::Fd open_live(const FileRef& file) const;
@@ -147,6 +150,7 @@ class OriginTree {
   std::string packs_;
   Index index_;
   ContentStore store_;
+  LateLinks late_links_;
   Scanner scanner_;
   DiskTime disk_time_;
   bool hashed_ = true;  // since the last sync, as far as is known

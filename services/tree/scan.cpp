@@ -16,12 +16,13 @@ std::string_view to_string(ScanProblem::Kind kind) {
 }
 
 Scanner::Scanner(Index& index, ContentStore& store, const std::string& root_path, int work,
-                 ScanSettings settings)
+                 ScanSettings settings, LateLinks* late)
     : index_(index),
       store_(store),
       root_path_(root_path),
       work_(work),
-      settings_(std::move(settings)) {}
+      settings_(std::move(settings)),
+      late_(late) {}
 Scanner::~Scanner() = default;
 
 ScanReport Scanner::all(bool careful, const WorkControl& control) {

@@ -27,6 +27,8 @@
 
 namespace mirrorbus::tree {
 
+class LateLinks;
+
 struct ScanSettings {
   PathFilter filter;
   bool one_file_system = true;
@@ -67,8 +69,9 @@ struct ScanReport {
 class Scanner {
  public:
   // `work` is a directory on the tree's filesystem, for its clock. All references outlive this.
+  // What links may be left to `late`, if given, is.
   Scanner(Index& index, ContentStore& store, const std::string& root_path, int work,
-          ScanSettings settings);
+          ScanSettings settings, LateLinks* late = nullptr);
   ~Scanner();
 
   // Everything. `careful`: also hashes files that have links outside the tree and the store, which
@@ -87,6 +90,7 @@ class Scanner {
   std::string root_path_;
   int work_;
   ScanSettings settings_;
+  LateLinks* late_;
   std::optional<timespec> doubt_;
 };
 

@@ -1,5 +1,6 @@
 // The second half of a scan: hashing what differs, and writing rows.
 #include "services/tree/fs_clock.hpp"
+#include "services/tree/late_links.hpp"
 #include "services/tree/scan_run.hpp"
 
 #include <algorithm>
@@ -84,10 +85,11 @@ void Scanner::Run::take_result(Job& job, const timespec& start, const timespec& 
     entry.content = result.hash;
     stat = EntryStat::of(result.st);
     if (result.linked) stat.flags |= EntryStat::kHeld;
+    if (result.late) s_.late_->add(work->path);
     if (within(result.st.st_mtim, start, end) || within(result.found, start, end))
       stat.flags |= EntryStat::kUncertain;
     work->notes[at].links = result.st.st_nlink - (result.linked ? 1 : 0);
-    take_xattrs(*work, at, end);
+    take_xattrs(*work, at, end, result.bare);
   }
 }
 

@@ -471,7 +471,8 @@ void Scanner::Run::add_file(Work& work, std::size_t at, const Item& item, const 
   job.size = static_cast<std::uint64_t>(item.st.st_size);
   batch_.bytes += job.size;
   if (known && known->entry.type == EntryType::File)
-    job.before = {known->entry.content, known->stat().dev, known->stat().ino};
+    job.before = {known->entry.content, known->stat().dev, known->stat().ino,
+                  s_.late_ && (known->stat().flags & EntryStat::kHeld) != 0};
   if (item.st.st_nlink > 1) batch_.linked[inode] = &job;
 }
 

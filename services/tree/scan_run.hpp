@@ -89,7 +89,7 @@ class Scanner::Run {
   void add_entry(Work& work, const Item& item, const Known* known);
   void add_file(Work& work, std::size_t at, const Item& item, const Known* known);
   void enter(const Target& parent, const Item& item, const Known* known);
-  void take_xattrs(Work& work, std::size_t at, const timespec& now);
+  void take_xattrs(Work& work, std::size_t at, const timespec& tick, bool bare = false);
   bool read_xattrs_of(int dir, const Bytes& name, const Bytes& path, proto::Entry& entry);
   void was_removed(const Bytes& path, const proto::Entry& entry, const EntryStat& stat);
 

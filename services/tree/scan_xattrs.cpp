@@ -12,11 +12,14 @@ namespace mirrorbus::tree {
 using proto::Entry;
 
 // The attributes of entry `at`. `tick`: of the filesystem's clock, some time before now.
-void Scanner::Run::take_xattrs(Work& work, std::size_t at, const timespec& tick) {
+// `bare`: it was seen to have none after its stat was taken.
+void Scanner::Run::take_xattrs(Work& work, std::size_t at, const timespec& tick, bool bare) {
   Entry& entry = work.entries[at];
   EntryStat& stat = work.stats[at];
   stat.flags &= ~EntryStat::kXattrsAgain;
-  if (!read_xattrs_of(work.dir.get(), entry.name, work.path, entry)) {
+  if (bare) {
+    entry.xattrs.reset();
+  } else if (!read_xattrs_of(work.dir.get(), entry.name, work.path, entry)) {
     // As they were before, if anything was.
     const auto was = work.old ? proto::decode_node(work.old->node) : proto::Node();
     const Entry* old = was ? was->find(entry.name) : nullptr;

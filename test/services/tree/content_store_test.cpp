@@ -9,6 +9,7 @@
 #include <catch2/catch.hpp>
 
 #include <fcntl.h>
+#include <sys/xattr.h>
 
 using namespace mirrorbus;
 using namespace mirrorbus::tree;
@@ -121,40 +122,98 @@ TEST_CASE("a content that comes again under a new inode does not take the disk t
   CHECK(again.linked);
   CHECK(again.known);
   CHECK(f.stat_of("f").st_nlink == 2);
+  CHECK_FALSE(f.store->sweep(1));
   struct stat object;
   REQUIRE(::fstat(f.store->open(again.hash).get(), &object) == 0);
   CHECK(object.st_ino == f.stat_of("f").st_ino);
 }
 
+namespace {
+
+// How many inodes the store has that the tree has not.
+long superseded(const Fixture& f) {
+  long count = 0;
+  for (const auto& each : std::filesystem::recursive_directory_iterator(f.tmp / "objects"))
+    count += each.is_regular_file() && each.hard_link_count() == 1;
+  return count;
+}
+
+}  // namespace
+
 TEST_CASE("inodes that were replaced are freed later, also after a crash", "[content_store]") {
   Fixture f(StoreKind::Hardlink);
   constexpr int kFiles = 5;
+  const auto name = [](int i) { return "f" + std::to_string(i); };
   const auto replace_all = [&] {
     for (int i = 0; i < kFiles; ++i) {
-      const std::string name = "f" + std::to_string(i);
-      f.replace(name, "content " + name);
-      CHECK(f.hold(name).state == State::Held);
+      f.replace(name(i), "content " + name(i));
+      const auto held = f.hold(name(i));
+      CHECK(held.state == State::Held);
+      CHECK(held.linked);
+      CHECK(same_ctime(held.st, f.stat_of(name(i))));
+      CHECK(f.stat_of(name(i)).st_nlink == 2);
     }
   };
-  const auto waiting = [&] {
-    return std::distance(std::filesystem::directory_iterator(f.tmp / "objects/temp0"), {});
-  };
   replace_all();
-  CHECK(waiting() == 0);
+  CHECK(superseded(f) == 0);
   replace_all();
-  CHECK(waiting() == kFiles);
+  CHECK(superseded(f) == kFiles);
   CHECK(f.store->sweep(2));
-  CHECK(waiting() == kFiles - 2);
-  // What another run left is swept with the rest, and its names are not used again.
+  CHECK(superseded(f) == kFiles - 2);
   f.store = std::make_unique<ContentStore>(f.tmp / "objects", f.tree, StoreKind::Hardlink);
+  // Those that are not freed yet make room for the third inode of their content.
   replace_all();
-  CHECK(waiting() == 2 * kFiles - 2);
+  CHECK(superseded(f) == kFiles);
   CHECK_FALSE(f.store->sweep(100));
-  CHECK(waiting() == 0);
+  CHECK(superseded(f) == 0);
   for (int i = 0; i < kFiles; ++i) {
-    const std::string content = "content f" + std::to_string(i);
+    const std::string content = "content " + name(i);
     CHECK(f.store->read(sha256(content), content.size()) == content);
+    CHECK(f.hold(name(i)).linked);
+    CHECK(f.stat_of(name(i)).st_nlink == 2);
   }
+}
+
+TEST_CASE("an inode has one name in the store, whichever it is", "[content_store]") {
+  const Fixture f(StoreKind::Hardlink);
+  f.write("f", "same");
+  f.hold("f");
+  f.replace("f", "same");
+  const auto held = f.hold("f");
+  const bool freed = GENERATE(false, true);
+  if (freed) f.store->sweep(100);
+  const auto again = f.hold("f");
+  CHECK(again.linked);
+  CHECK(again.known);
+  CHECK(same_ctime(again.st, held.st));
+  CHECK(f.stat_of("f").st_nlink == 2);
+
+  SECTION("of what was written in place, it is the one that goes") {
+    f.write("f", "else");
+    const auto now =
+        f.hold("f", ContentStore::Before{held.hash, held.st.st_dev, held.st.st_ino});
+    CHECK(now.linked);
+    CHECK(f.stat_of("f").st_nlink == 2);
+    CHECK(f.store->has(held.hash) == !freed);  // the first inode, which nobody could write to
+    CHECK(f.store->read(held.hash, 4).has_value() == !freed);
+  }
+  SECTION("both are dropped") {
+    f.store->drop(held.hash);
+    CHECK_FALSE(f.store->has(held.hash));
+    CHECK(f.stat_of("f").st_nlink == 1);
+    CHECK(superseded(f) == 0);
+  }
+}
+
+TEST_CASE("what has no extended attributes is known to have none", "[content_store]") {
+  const auto kind = GENERATE(StoreKind::Hardlink, StoreKind::Copy, StoreKind::None);
+  const Fixture f(kind);
+  f.write("plain", "content");
+  CHECK(f.hold("plain").bare);
+  f.write("f", "content");
+  const std::string path = f.tree + "/f";
+  if (::setxattr(path.c_str(), "user.a", "b", 1, 0) != 0) return;  // not known here
+  CHECK_FALSE(f.hold("f").bare);
 }
 
 TEST_CASE("a file written in place takes its object with it", "[content_store]") {
