@@ -64,9 +64,9 @@ struct KeptOrigin {
     const Index index(origin->index_file(), {.read_only = true});
     return KeptCheck(index, origin->work().path(), {}).origin(settings.path);
   }
-  std::string object(const std::string& content) const {
+  std::string object(const std::string& content, const char* below = "") const {
     const std::string hex = to_hex(proto::sha256(content));
-    return origin->work().path() + "/objects/" + hex.substr(0, 2) + "/" + hex;
+    return origin->work().path() + "/objects" + below + "/" + hex.substr(0, 2) + "/" + hex;
   }
   // As a disk does it: lstat tells nothing.
   void rot(const std::string& path) const {
@@ -232,6 +232,26 @@ TEST_CASE("what an origin keeps is read and compared with its hashes", "[origin]
       CHECK(o.origin->mend(found));
       CHECK_FALSE(fs::exists(o.object(old)));
       CHECK(o.check().count == 0);
+    }
+  }
+  if (kind == StoreKind::Hardlink) {
+    SECTION("an object under its second name") {
+      o.write("dir/small", small);
+      o.closed();
+      while (o.origin->tidy()) {
+      }
+      REQUIRE_FALSE(fs::exists(o.object(small)));
+      found = o.check();
+      CHECK(found.count == 0);
+      CHECK(found.contents == 3);
+      fs::remove(o.at("dir/small"));
+      o.closed();
+      const std::string second = o.object(small, "/second");
+      flip(second);
+      found = o.check();
+      REQUIRE(whats() == Whats{second + ": the content of an older version is not what its hash says"});
+      CHECK(o.origin->mend(found));
+      CHECK_FALSE(fs::exists(second));
     }
   }
   if (kind == StoreKind::Copy) {
