@@ -6,6 +6,8 @@
 #include <optional>
 #include <system_error>
 
+#include <sys/stat.h>
+
 namespace mirrorbus::tree {
 
 using proto::Entry;
@@ -34,14 +36,9 @@ void LateLinks::add(const Bytes& directory) {
 
 bool LateLinks::some(std::size_t limit) {
   if (directories_.empty()) return false;
+  auto root = open_root();
+  if (!root) return false;  // the tree is away: tried again after the next version
   Index::Batch batch(index_);
-  std::optional<RootDir> root;
-  try {
-    root.emplace(root_path_);
-  } catch (const std::system_error&) {
-    // There is no tree: what comes in its place will be hashed.
-    directories_.clear();
-  }
   for (std::size_t taken = 0; taken < limit && !directories_.empty();) {
     // A directory costs something, too.
     taken += 1 + look_into(*root, directories_.back());
@@ -50,6 +47,21 @@ bool LateLinks::some(std::size_t limit) {
   if (directories_.empty()) index_.set_setting(kSetting, "");
   batch.commit();
   return !directories_.empty();
+}
+
+// The directory that was scanned, not what an unmounted filesystem leaves in its place.
+std::optional<RootDir> LateLinks::open_root() const {
+  const auto known = index_.latest_root();
+  try {
+    RootDir root(root_path_);
+    struct stat st;
+    if (!known || ::fstat(root.fd(), &st) != 0 || st.st_dev != known->stat.dev ||
+        st.st_ino != known->stat.ino)
+      return std::nullopt;
+    return root;
+  } catch (const std::system_error&) {
+    return std::nullopt;
+  }
 }
 
 // Returns how many links were taken. What does not look as it did is left to the next scan.

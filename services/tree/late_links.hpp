@@ -13,6 +13,7 @@
 #include "services/tree/index.hpp"
 #include "services/tree/root_dir.hpp"
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,7 @@ class LateLinks {
   bool some(std::size_t limit);
 
  private:
+  std::optional<RootDir> open_root() const;
   std::size_t look_into(RootDir& root, const Bytes& path);
 
   Index& index_;

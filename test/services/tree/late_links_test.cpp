@@ -87,6 +87,17 @@ TEST_CASE("what came again under another inode is linked when there is time", "[
     CHECK(f.hashed_by_a_scan() == 1);  // the sample
     f.tidy();
   }
+  SECTION("once the tree is there again") {
+    const bool mount_point = GENERATE(false, true);
+    const std::string away = f.tmp / "away";
+    std::filesystem::rename(f.settings.path, away);
+    if (mount_point) std::filesystem::create_directory(f.settings.path);
+    f.tidy();
+    if (mount_point) std::filesystem::remove(f.settings.path);
+    std::filesystem::rename(away, f.settings.path);
+    CHECK(f.alone() == 2);
+    f.tidy();
+  }
   SECTION("but not where nothing is known of it any more") {
     std::filesystem::remove_all(f.at("b"));
     f.tidy();
