@@ -46,6 +46,7 @@ bool unchanged(const struct stat& a, const struct stat& b) {
          a.st_uid == b.st_uid && a.st_gid == b.st_gid && a.st_size == b.st_size &&
          same_time(a.st_mtim, b.st_mtim) && same_time(a.st_ctim, b.st_ctim);
 }
+
 // The hash of `size` bytes, which is all there is if fstat says so afterwards; nothing with errno 0
 // if there were fewer. `copy`, unless -1, gets the bytes.
 std::optional<Hash> hash_file(int fd, std::uint64_t size, int copy = -1) {
@@ -279,14 +280,21 @@ HoldResult ContentStore::hold_link(int dir, const Bytes& name, const std::option
   result.known = false;
   const bool expected = before && before->hash == result.hash;
   // (An inode with several names is linked at once: all of them would have to be looked up later.)
-  if (expected && before->held && before->ino != result.st.st_ino && result.st.st_nlink == 1) {
-    result.known = result.late = true;
+  result.late =
+      expected && before->held && before->ino != result.st.st_ino && result.st.st_nlink == 1;
+  return hold_read(fd.get(), expected, std::move(result));
+}
+
+// The rest, for a content that is known.
+HoldResult ContentStore::hold_read(int fd, bool expected, HoldResult result) {
+  if (result.late || take_link(fd, expected, result)) {
+    if (result.state == State::Vanished) return result;
     result.state = State::Held;
-  } else if (!take_link(fd.get(), expected, result))
+    result.known |= result.late;
+  } else {
     result.known = true;
-  else if (result.state != State::Vanished)
-    result.state = State::Held;
-  if (result.state != State::Vanished && !look_once_more(fd.get(), result)) return failed(errno);
+  }
+  if (!look_once_more(fd, result)) return failed(errno);
   return result;
 }
 
@@ -296,10 +304,7 @@ HoldResult ContentStore::hold_hashed(int fd, const struct stat& st, const Hash& 
   result.hash = hash;
   result.st = st;
   result.found = st.st_ctim;
-  if (kind_ != StoreKind::Hardlink) return result;
-  if (take_link(fd, true, result) && result.state != State::Vanished) result.state = State::Held;
-  if (result.state != State::Vanished && !look_once_more(fd, result)) return failed(errno);
-  return result;
+  return kind_ == StoreKind::Hardlink ? hold_read(fd, true, std::move(result)) : result;
 }
 
 HoldResult ContentStore::hold_copy(int dir, const Bytes& name, unsigned worker) {

@@ -96,6 +96,7 @@ class ContentStore {
   HoldResult hold_copy(int dir, const proto::Bytes& name, unsigned worker);
   static HoldResult hash_only(int dir, const proto::Bytes& name, base::Fd& fd);
   static bool look_once_more(int fd, HoldResult& result);
+  HoldResult hold_read(int fd, bool expected, HoldResult result);
   bool take_link(int fd, bool expected, HoldResult& result);
   void remove(const std::string& name) const;
   void remove_leftovers(unsigned worker);

@@ -41,6 +41,7 @@ KeptReport KeptCheck::mirror() {
 KeptReport KeptCheck::origin(const std::string& path) {
   const proto::TreeCounts counts = index_.counts();
   progress_.bytes_total += add_up("packs") + add_up("objects") + counts.bytes;
+  progress_.bytes_total += add_up(Bytes("objects/") + ObjectNames::kSecond);
   progress_.files_total += counts.files;
   check_index();
   check_packs();

@@ -2,9 +2,9 @@
 
 #include "services/tree/file_reader.hpp"
 
-#include <algorithm>
 #include <optional>
 #include <system_error>
+#include <utility>
 
 #include <sys/stat.h>
 
@@ -22,22 +22,19 @@ constexpr std::string_view kSetting = "late links";
 LateLinks::LateLinks(Index& index, ContentStore& store, std::string root_path)
     : index_(index), store_(store), root_path_(std::move(root_path)) {
   const auto noted = index_.setting(kSetting);
-  if (!noted || noted->empty()) return;
-  index_.each_directory({}, [this](const DirectoryRow& row) {
-    directories_.push_back(row.path);
-    return true;
-  });
+  somewhere_ = noted && !noted->empty();
 }
 
 void LateLinks::add(const Bytes& directory) {
-  if (directories_.empty()) index_.set_setting(kSetting, "missing");
+  if (directories_.empty() && !somewhere_) index_.set_setting(kSetting, "missing");
   if (directories_.empty() || directories_.back() != directory) directories_.push_back(directory);
 }
 
 bool LateLinks::some(std::size_t limit) {
-  if (directories_.empty()) return false;
+  if (directories_.empty() && !somewhere_) return false;
   auto root = open_root();
   if (!root) return false;  // the tree is away: tried again after the next version
+  if (std::exchange(somewhere_, false)) list_all();
   Index::Batch batch(index_);
   for (std::size_t taken = 0; taken < limit && !directories_.empty();) {
     // A directory costs something, too.
@@ -47,6 +44,14 @@ bool LateLinks::some(std::size_t limit) {
   if (directories_.empty()) index_.set_setting(kSetting, "");
   batch.commit();
   return !directories_.empty();
+}
+
+void LateLinks::list_all() {
+  directories_.clear();
+  index_.each_directory({}, [this](const DirectoryRow& row) {
+    directories_.push_back(row.path);
+    return true;
+  });
 }
 
 // The directory that was scanned, not what an unmounted filesystem leaves in its place.

@@ -31,12 +31,14 @@ class LateLinks {
 
  private:
   std::optional<RootDir> open_root() const;
+  void list_all();
   std::size_t look_into(RootDir& root, const Bytes& path);
 
   Index& index_;
   ContentStore& store_;
   const std::string root_path_;
   std::vector<Bytes> directories_;
+  bool somewhere_ = false;  // noted by an earlier run
 };
 
 }  // namespace mirrorbus::tree
