@@ -4,8 +4,8 @@
 #include "bus/base/sqlite.hpp"
 #include "proto/sha256.hpp"
 #include "proto/tree_path.hpp"
-#include "services/tree/origin_tree.hpp"
 #include "test/services/tree/mirror_fixture.hpp"
+#include "test/services/tree/origin_fixture.hpp"
 
 #include <catch2/catch.hpp>
 
@@ -33,32 +33,9 @@ void flip(const std::string& file) {
   REQUIRE(::utimensat(AT_FDCWD, file.c_str(), times, 0) == 0);
 }
 
-struct KeptOrigin {
-  TempDir tmp;
-  OriginSettings settings;
-  std::unique_ptr<OriginTree> origin;
-  base::WallTime now = base::from_ns(1'790'000'000'000'000'000);
-
-  explicit KeptOrigin(StoreKind store) {
-    settings.name = "t";
-    settings.path = tmp / "tree";
-    settings.store = store;
-    settings.durable = false;
-    settings.scan.settle = std::chrono::nanoseconds(0);
-    fs::create_directories(settings.path + "/dir");
-  }
-  std::string at(const std::string& path) const { return settings.path + "/" + path; }
-  void write(const std::string& path, const std::string& content) const {
-    std::ofstream(at("new"), std::ios::binary) << content;
-    fs::rename(at("new"), at(path));
-  }
-  StoredVersion closed() {
-    if (!origin) origin = std::make_unique<OriginTree>(settings);
-    origin->scan_all(false);
-    now += std::chrono::seconds(1);
-    const auto closing = origin->close_version(now, true);
-    REQUIRE(closing.state == OriginTree::Closing::State::Closed);
-    return *closing.version;
+struct KeptOrigin : test::OriginFixture {
+  explicit KeptOrigin(StoreKind store) : OriginFixture(store) {
+    fs::create_directory(settings.path + "/dir");
   }
   KeptReport check() const {
     const Index index(origin->index_file(), {.read_only = true});

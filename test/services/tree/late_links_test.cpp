@@ -1,7 +1,6 @@
 #include "services/tree/fs_clock.hpp"
 #include "services/tree/hard_links.hpp"
-#include "services/tree/origin_tree.hpp"
-#include "test/support/temp_dir.hpp"
+#include "test/services/tree/origin_fixture.hpp"
 #include "test/support/xattrs.hpp"
 
 #include <catch2/catch.hpp>
@@ -11,43 +10,25 @@
 using namespace mirrorbus;
 using namespace mirrorbus::tree;
 using State = OriginTree::Closing::State;
-using test::TempDir;
 
 namespace {
 
-struct Fixture {
-  TempDir tmp;
-  OriginSettings settings;
-  std::unique_ptr<OriginTree> origin;
-  base::WallTime now = base::from_ns(1'790'000'000'000'000'000);
-
-  Fixture() {
-    settings.name = "t";
-    settings.path = tmp / "tree";
-    settings.store = StoreKind::Hardlink;
-    settings.durable = false;
-    settings.scan.settle = std::chrono::nanoseconds(0);
+struct Fixture : test::OriginFixture {
+  Fixture() : OriginFixture(StoreKind::Hardlink) {
     settings.scan.xattrs = XattrMode::User;
     std::filesystem::create_directories(settings.path + "/dir");
     // The smallest one, with which each start tries whether links can be taken.
     std::ofstream(at("sample"), std::ios::binary);
     open();
   }
-  void open() {
-    origin.reset();
-    origin = std::make_unique<OriginTree>(settings);
-  }
-  std::string at(const std::string& name) const { return settings.path + "/dir/" + name; }
+  std::string at(const std::string& name) const { return OriginFixture::at("dir/" + name); }
   void write(const std::string& name, std::string_view content) const {
-    std::ofstream(at("new"), std::ios::binary) << content;
-    std::filesystem::rename(at("new"), at(name));
+    OriginFixture::write("dir/" + name, content);
   }
   State close() {
     // So that no time stamp is doubted.
     FsClock(base::Fd(::open(tmp.path().c_str(), O_RDONLY | O_DIRECTORY)).get()).tick();
-    origin->scan_all(false);
-    now += std::chrono::seconds(1);
-    return origin->close_version(now, true).state;
+    return OriginFixture::close().state;
   }
   void tidy() {
     while (origin->tidy()) {

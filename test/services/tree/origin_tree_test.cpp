@@ -4,6 +4,7 @@
 #include "services/tree/pack_reader.hpp"
 #include "services/tree/tree_view.hpp"
 #include "test/services/tree/disk_tree.hpp"
+#include "test/services/tree/origin_fixture.hpp"
 #include "test/support/oracle.hpp"
 #include "test/support/temp_dir.hpp"
 #include "test/support/xattrs.hpp"
@@ -20,42 +21,8 @@ using test::TempDir;
 
 namespace {
 
-struct Fixture {
-  TempDir tmp;
-  OriginSettings settings;
-  std::unique_ptr<OriginTree> origin;
-  base::WallTime now = base::from_ns(1'790'000'000'000'000'000);
-
-  explicit Fixture(StoreKind store = StoreKind::Hardlink) {
-    settings.name = "t";
-    settings.path = tmp / "tree";
-    settings.store = store;
-    settings.durable = false;
-    settings.scan.settle = std::chrono::nanoseconds(0);
-    std::filesystem::create_directory(settings.path);
-  }
-  void open() {
-    origin.reset();
-    origin = std::make_unique<OriginTree>(settings);
-  }
-  std::string at(const std::string& path) const { return settings.path + "/" + path; }
-  // As rsync does it: a new inode.
-  void write(const std::string& path, std::string_view content) const {
-    std::filesystem::create_directories(std::filesystem::path(at(path)).parent_path());
-    std::ofstream(at("new.tmp"), std::ios::binary) << content;
-    std::filesystem::rename(at("new.tmp"), at(path));
-  }
-  OriginTree::Closing close(bool asked = true) {
-    if (!origin) open();
-    origin->scan_all(false);
-    now += std::chrono::seconds(1);
-    return origin->close_version(now, asked);
-  }
-  StoredVersion closed() {
-    const auto closing = close();
-    REQUIRE(closing.state == State::Closed);
-    return *closing.version;
-  }
+struct Fixture : test::OriginFixture {
+  explicit Fixture(StoreKind store = StoreKind::Hardlink) : OriginFixture(store) {}
   std::string pack(const StoredVersion& v) const {
     std::ifstream in(origin->pack_path(v.pack->sha256), std::ios::binary);
     return {std::istreambuf_iterator<char>(in), {}};
