@@ -1,10 +1,8 @@
 #include "bus/peer/prefix_map.hpp"
 
-#include "proto/limits.hpp"
 #include "proto/topic.hpp"
 
 #include <algorithm>
-#include <map>
 
 namespace mirrorbus::peer {
 
@@ -41,10 +39,6 @@ const proto::BackPointers& PrefixMap::publish(proto::ByteView name, std::uint64_
     level->last = seq;
   }
   topic.last = seq;
-  if (!topic.recent) {
-    topic.recent = true;
-    recent_.push_back(last_name_);
-  }
   return before_;
 }
 
@@ -57,44 +51,10 @@ void PrefixMap::forget_older_half() {
   auto middle = lasts.begin() + static_cast<std::ptrdiff_t>(lasts.size() / 2);
   std::ranges::nth_element(lasts, middle);
   floor_ = std::max(floor_, *middle);
-  std::erase_if(recent_, [&](const std::string* name) { return topics_.at(*name).last <= floor_; });
   std::erase_if(topics_, [&](const auto& entry) { return entry.second.last <= floor_; });
   std::erase_if(levels_, [&](const auto& entry) { return entry.second->last <= floor_; });
   last_name_ = nullptr;
   last_topic_ = nullptr;
-}
-
-std::vector<proto::Head::Pair> PrefixMap::pairs_since(std::uint64_t since) {
-  std::erase_if(recent_, [&](const std::string* name) {
-    Topic& topic = topics_.at(*name);
-    if (topic.last > since) return false;
-    topic.recent = false;
-    return true;
-  });
-  std::map<std::string, std::uint64_t> pairs;
-  std::size_t deepest = 0;
-  // What was forgotten since then can no longer be named.
-  if (floor_ > since) pairs[""] = floor_;
-  for (const std::string* name : recent_) {
-    pairs[*name] = topics_.at(*name).last;
-    deepest = std::max(deepest, proto::segment_count(*name));
-  }
-  while (pairs.size() > proto::kMaxHeadPairs && deepest > 0) {
-    --deepest;
-    std::map<std::string, std::uint64_t> cut;
-    for (const auto& [prefix, last] : pairs) {
-      std::uint64_t& highest = cut[std::string(proto::topic_prefix(prefix, deepest))];
-      highest = std::max(highest, last);
-    }
-    pairs = std::move(cut);
-  }
-  // A prefix above others must speak for them too: "the last event under it has that seq".
-  for (auto& [prefix, last] : pairs)
-    for (const auto& [other, other_last] : pairs)
-      if (proto::is_under(other, prefix)) last = std::max(last, other_last);
-  std::vector<proto::Head::Pair> result;
-  for (auto& [prefix, last] : pairs) result.push_back({prefix, last});
-  return result;
 }
 
 }  // namespace mirrorbus::peer

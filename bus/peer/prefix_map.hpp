@@ -1,10 +1,8 @@
-// The last seq under every prefix of the topics a publisher uses: what back-pointers and heads are
-// made from.
+// The last seq under every prefix of the topics a publisher uses: what back-pointers are made from.
 #pragma once
 
 #include "proto/bytes.hpp"
 #include "proto/event.hpp"
-#include "proto/head.hpp"
 
 #include <cstdint>
 #include <memory>
@@ -26,9 +24,6 @@ class PrefixMap {
   // where this map has seen what it points at. The reference holds until the next call.
   const proto::BackPointers& publish(proto::ByteView topic, std::uint64_t seq);
 
-  // The pairs of a head for (since, last]: one per topic, or cut to fewer segments until they fit.
-  std::vector<proto::Head::Pair> pairs_since(std::uint64_t since);
-
   std::uint64_t floor() const { return floor_; }
 
  private:
@@ -39,7 +34,6 @@ class PrefixMap {
   struct Topic {
     std::vector<Level*> levels;
     std::uint64_t last = 0;
-    bool recent = false;  // listed in recent_
   };
   Topic& topic_of(proto::ByteView topic);
   void forget_older_half();
@@ -49,7 +43,6 @@ class PrefixMap {
   const std::size_t max_nodes_;
   std::unordered_map<std::string, std::unique_ptr<Level>> levels_;
   std::unordered_map<std::string, Topic> topics_;
-  std::vector<const std::string*> recent_;  // topics published since the last head or so
   proto::BackPointers before_;
   // Runs of one topic are common; saves hashing it again.
   const std::string* last_name_ = nullptr;

@@ -289,7 +289,7 @@ std::vector<SealedBatch> Publisher::take_back() {
 
 void Publisher::journalled(std::vector<SealedBatch> batches) {
   for (const SealedBatch& batch : batches) {
-    core_->durable(batch.row);
+    core_->durable(batch);
     for (std::size_t i = 0; i < batch.items.size(); ++i) {
       const proto::EventFrame frame = batch.frame(i);
       net::ZmqFrame message(proto::event_frame_size(frame));

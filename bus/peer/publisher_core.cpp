@@ -106,11 +106,15 @@ std::optional<base::MonoTime> PublisherCore::wake(base::Now now) const {
                          (1 - tokens_) / options_.signatures_per_second));
 }
 
+proto::ByteView SealedBatch::topic(std::size_t i) const {
+  return proto::ByteView(row.bytes).substr(items[i].at.topic, items[i].topic_size);
+}
+
 proto::EventFrame SealedBatch::frame(std::size_t i) const {
   const Item& item = items[i];
   const proto::ByteView bytes = row.bytes, all = paths;
   const std::size_t path_end = i + 1 < items.size() ? items[i + 1].path_at : all.size();
-  return {bytes.substr(item.at.topic, item.topic_size), bytes.substr(0, proto::kSealedHeaderSize),
+  return {topic(i), bytes.substr(0, proto::kSealedHeaderSize),
           all.substr(item.path_at, path_end - item.path_at),
           bytes.substr(item.at.event, item.event_size)};
 }
@@ -190,13 +194,16 @@ std::optional<SealedBatch> PublisherCore::next_batch(base::Now now) {
   return batch;
 }
 
-void PublisherCore::durable(const store::JournalRow& row) {
+void PublisherCore::durable(const SealedBatch& batch) {
+  const store::JournalRow& row = batch.row;
   assert(in_flight_ > 0 && row.first_seq == durable_seq_ + 1);
   --in_flight_;
   durable_seq_ = row.last_seq;
   durable_batch_ = row.number;
   durable_header_ = row.header;
   pin_ = {row.epoch, row.number, row.last_seq, row.header};
+  for (std::size_t i = 0; i < batch.items.size(); ++i)
+    recent_.add(batch.topic(i), row.first_seq + i);
 }
 
 std::optional<proto::Bytes> PublisherCore::head(base::Now now, std::uint64_t oldest) {
@@ -214,11 +221,7 @@ std::optional<proto::Bytes> PublisherCore::head(base::Now now, std::uint64_t old
   head.oldest = std::min(oldest, durable_seq_ + 1);
   head.batch = durable_batch_;
   head.header = durable_header_;
-  for (proto::Head::Pair& pair : prefixes_.pairs_since(head.since)) {
-    // Sealed but not yet durable events are in the map and not yet under `last`.
-    pair.last = std::min(pair.last, head.last);
-    if (pair.last > head.since) head.pairs.push_back(std::move(pair));
-  }
+  head.pairs = recent_.since(head.since);
   beat_lasts_.push_back(durable_seq_);
   if (beat_lasts_.size() > kSinceBeats) beat_lasts_.pop_front();
   proto::Bytes sealed = proto::encode_head(head);

@@ -8,6 +8,7 @@
 
 #include "bus/base/clock.hpp"
 #include "bus/peer/prefix_map.hpp"
+#include "bus/peer/recent_topics.hpp"
 #include "bus/store/journal.hpp"
 #include "bus/trust/session_key.hpp"
 #include "proto/batch.hpp"
@@ -56,6 +57,7 @@ struct SealedBatch {
   proto::Bytes paths;
 
   // Valid as long as the batch is neither changed nor moved.
+  proto::ByteView topic(std::size_t i) const;
   proto::EventFrame frame(std::size_t i) const;
 };
 
@@ -86,7 +88,7 @@ class PublisherCore {
   // When next_batch() will have something although nothing changes; empty = not by itself.
   std::optional<base::MonoTime> wake(base::Now now) const;
   // The batch is in the journal. Batches become durable in order.
-  void durable(const store::JournalRow& row);
+  void durable(const SealedBatch& batch);
 
   // A sealed head, to be sent every `beat`. `oldest`: first seq the journal holds. Empty without a
   // usable credential.
@@ -116,7 +118,8 @@ class PublisherCore {
   proto::Hash stream_;
   std::uint64_t epoch_;
   proto::Pin pin_;
-  PrefixMap prefixes_;
+  PrefixMap prefixes_;   // of what is sealed
+  RecentTopics recent_;  // of what is durable: a head speaks of nothing else
 
   std::optional<proto::Credential> credential_;
   proto::Hash credential_id_;

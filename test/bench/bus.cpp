@@ -160,8 +160,9 @@ void fill(const peer::Settings& settings, std::uint64_t events, std::size_t size
     for (std::size_t k = 0; k < batch && i < events; ++k, ++i)
       if (!core.publish("org.example.dev.bench.event", body_of(size), clock.now()))
         throw std::runtime_error("filling the journal: not taken");
-    rows.push_back(core.next_batch(clock.now()).value().row);
-    core.durable(rows.back());
+    auto sealed = core.next_batch(clock.now()).value();
+    core.durable(sealed);
+    rows.push_back(std::move(sealed.row));
     if (rows.size() < 1024 && i < events) continue;
     journal.append(rows);
     rows.clear();

@@ -100,7 +100,7 @@ class Publisher {
     const auto batch = core->next_batch(now);
     if (!batch) return;
     commit(batch->row);
-    core->durable(batch->row);
+    core->durable(*batch);
     for (std::size_t i = 0; i < batch->items.size(); ++i) {
       proto::Bytes frame;
       proto::append_event_frame(frame, batch->frame(i));

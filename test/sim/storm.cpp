@@ -59,6 +59,7 @@ class Publisher {
   std::map<Key, std::string> acknowledged;
   std::vector<Subscriber*> listeners;
   std::uint64_t crashes = 0;
+  std::string problem;
   base::Duration wall_offset{};
 
   void start() {
@@ -158,17 +159,48 @@ class Publisher {
     if (!core_) start();
   }
 
+  proto::Bytes announcement() const {
+    return proto::encode_control(proto::ControlKind::Credential, id_, sealed_);
+  }
   void send(const proto::Bytes& frame);
 
  private:
   void beat() {
     world_.at(1s, [this, life = life_] {
       if (life != life_ || !core_) return;
-      if (const auto head = core_->head(world_.now(wall_offset), disk_->journal.tail().oldest_seq))
-        send(proto::encode_control(proto::ControlKind::Head, id_, *head));
+      if (const auto head = core_->head(world_.now(wall_offset), disk_->journal.tail().oldest_seq)) {
+        const auto frame = proto::encode_control(proto::ControlKind::Head, id_, *head);
+        check(*proto::decode_head(proto::sealed_head(*proto::decode_control(frame))->bytes));
+        send(frame);
+      }
       beat();
     });
   }
+  // What a head says is true of what is durable.
+  void check(const proto::Head& head) {
+    std::map<std::string, std::uint64_t> lasts;
+    for (auto it = acknowledged.rbegin(); it != acknowledged.rend(); ++it) {
+      const auto& [key, topic] = *it;
+      if (key.second <= head.since) break;
+      bool named = false;
+      for (const proto::Head::Pair& pair : head.pairs) {
+        if (!proto::is_under(topic, pair.prefix)) continue;
+        named = true;
+        lasts.try_emplace(pair.prefix, key.second);
+      }
+      if (!named || key.second > head.last)
+        fail(fmt::format("a head for ({}, {}] does not name {} ({})", head.since, head.last,
+                         key.second, topic));
+    }
+    for (const proto::Head::Pair& pair : head.pairs)
+      if (lasts[pair.prefix] != pair.last)
+        fail(fmt::format("a head says that '{}' ends at {}, and it is {}", pair.prefix, pair.last,
+                         lasts[pair.prefix]));
+  }
+  void fail(std::string what) {
+    if (problem.empty()) problem = name_.publisher + ": " + std::move(what);
+  }
+
   void announce() {
     world_.at(5s, [this, life = life_] {
       if (life != life_ || !core_) return;
@@ -176,7 +208,7 @@ class Publisher {
       announce();
     });
   }
-  void announce_now() { send(proto::encode_control(proto::ControlKind::Credential, id_, sealed_)); }
+  void announce_now() { send(announcement()); }
 
   void commit(const store::JournalRow& row) {
     disk_->journal.append({&row, 1});
@@ -196,7 +228,7 @@ class Publisher {
         if (life != life_ || !core_) return;
         under_way_.erase(under_way_.begin());
         commit(batch->row);
-        core_->durable(batch->row);
+        core_->durable(*batch);
         for (std::size_t i = 0; i < batch->items.size(); ++i) {
           proto::Bytes frame;
           proto::append_event_frame(frame, batch->frame(i));
@@ -242,8 +274,20 @@ class Subscriber final : public peer::SubscriberActions {
   base::Duration wall_offset{};
   bool echoes = false;           // somebody on the way sends old frames again
 
+  // Comes only now, and wants all there is.
+  void join_later(base::Duration when) {
+    away_ = true;
+    cursors_.clear();
+    start();
+    world_.at(when, [this] {
+      away_ = false;
+      for (const Publisher* publisher : publishers_)
+        if (publisher->alive()) hear(publisher->announcement());
+    });
+  }
+
   void hear(const proto::Bytes& frame) {
-    if (partitioned || world_.time() < deaf_until_) return;
+    if (away_ || partitioned || world_.time() < deaf_until_) return;
     if (echoes) {
       heard_.push_back(frame);
       if (heard_.size() > kEchoed) heard_.pop_front();
@@ -262,7 +306,9 @@ class Subscriber final : public peer::SubscriberActions {
     arrives_ =
         std::max(arrives_, world_.time() + std::chrono::microseconds(100 + world_.below(2000)));
     world_.at(arrives_ - world_.time(), [this, frame, life = life_] {
-      if (life == life_) core_->frame(frame, 0, world_.now(wall_offset));
+      if (life != life_) return;
+      core_->frame(frame, 0, world_.now(wall_offset));
+      note_joined();
     });
   }
 
@@ -303,10 +349,13 @@ class Subscriber final : public peer::SubscriberActions {
     const proto::Hash id = known.id;
     const proto::Bytes fingerprint = known.credential.stream.fingerprint;
     world_.at(5ms, [this, id, fingerprint, life = life_] {
-      if (life == life_)
-        core_->judged(id, peer::CredentialVerdict{fingerprint, 0}, world_.now(wall_offset));
+      if (life != life_) return;
+      (void)core_->judged(id, peer::CredentialVerdict{fingerprint, 0}, world_.now(wall_offset));
+      note_joined();
     });
   }
+
+  void head_heard(const proto::Head& head) override { heads_[head.stream] = head; }
 
   void ask(const peer::Question& question) override {
     proto::Request request{question.id, question.verb, question.args};
@@ -339,9 +388,12 @@ class Subscriber final : public peer::SubscriberActions {
     for (Publisher* publisher : publishers_) {
       const Seen& seen = seen_[publisher->id()];
       for (const auto& [key, topic] : publisher->acknowledged) {
-        if (!proto::is_under(topic, core_->prefix())) continue;
+        if (!proto::is_under(topic, core_->prefix()) || before_joining(publisher->id(), key)) continue;
         const bool lost = std::ranges::any_of(seen.gaps, [&](const auto& gap) {
-          return key >= gap.from && key <= gap.to;
+          if (key >= gap.from && key <= gap.to) return true;
+          // Who joined at old events and could ask nobody names them by their numbers alone.
+          return joined_.contains(publisher->id()) && key.first <= gap.to.first &&
+                 key.second >= gap.from.second && key.second <= gap.to.second;
         });
         const bool delivered = seen.delivered.contains(key);
         std::vector<proto::TopicPattern> patterns;
@@ -396,8 +448,27 @@ class Subscriber final : public peer::SubscriberActions {
     if (problem.empty()) problem = std::move(what);
   }
 
+  // The head it has just heard is the one it joined by.
+  void note_joined() {
+    if (joining_.empty()) return;
+    for (const peer::StreamInfo& info : core_->streams(world_.now(wall_offset))) {
+      if (info.state == peer::StreamState::Joining || joining_.erase(info.id) == 0) continue;
+      const proto::Head& head = heads_.at(info.id);
+      joined_[info.id] = {head.epoch, head.oldest - 1};
+    }
+  }
+  // What it left out by asking for no more than its publisher had then.
+  bool before_joining(const proto::Hash& stream, const Key& key) const {
+    const auto joined = joined_.find(stream);
+    return joined != joined_.end() && key.first <= joined->second.first &&
+           key.second <= joined->second.second;
+  }
+
   void start() {
     ++life_;
+    joining_.clear();
+    for (const Publisher* publisher : publishers_)
+      if (!cursors_.contains(publisher->id())) joining_.insert(publisher->id());
     for (auto& [id, seen] : seen_) {
       seen.this_life.clear();
       seen.last = {};
@@ -412,6 +483,7 @@ class Subscriber final : public peer::SubscriberActions {
     peer::SubscriberOptions options;
     options.patterns = std::move(patterns);
     options.gap_after = kGapAfter;
+    options.start = peer::StartOldest{};
     options.replay_bytes = 4096;
     core_ = std::make_unique<peer::SubscriberCore>(std::move(options), trust::Policy({rule}),
                                                    cursors_, *this);
@@ -440,6 +512,10 @@ class Subscriber final : public peer::SubscriberActions {
   base::MonoTime arrives_{};
   base::MonoTime deaf_until_{};
   std::deque<proto::Bytes> heard_;
+  bool away_ = false;
+  std::map<proto::Hash, proto::Head> heads_;  // the last of each
+  std::set<proto::Hash> joining_;             // without a cursor, and not yet joined
+  std::map<proto::Hash, Key> joined_;         // the last event before where it joined
   std::uint64_t life_ = 0;
 };
 
@@ -481,6 +557,12 @@ Report run_storm(std::uint64_t seed) {
     if (world.chance(0.2)) patterns.emplace_back(kPatterns[world.below(std::size(kPatterns))]);
     subscribers.push_back(std::make_unique<Subscriber>(world, patterns, all));
     for (Publisher* publisher : all) publisher->listeners.push_back(subscribers.back().get());
+  }
+  if (seed % 3 == 0) {
+    subscribers.push_back(std::make_unique<Subscriber>(
+        world, std::vector<std::string>{kPatterns[seed / 3 % std::size(kPatterns)]}, all));
+    for (Publisher* publisher : all) publisher->listeners.push_back(subscribers.back().get());
+    subscribers.back()->join_later(std::chrono::milliseconds(seed * 7919 % 50'000));
   }
   // Whatever a run is about, it is about a few faults: each is on or off by the seed.
   const bool drops = world.chance(0.6), partitions = world.chance(0.5), crashes = world.chance(0.5),
@@ -562,6 +644,7 @@ Report run_storm(std::uint64_t seed) {
   for (auto& publisher : publishers) {
     report.acknowledged += publisher->acknowledged.size();
     report.crashes += publisher->crashes;
+    if (report.problem.empty()) report.problem = publisher->problem;
   }
   for (auto& subscriber : subscribers) {
     subscriber->account(report);

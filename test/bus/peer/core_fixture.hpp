@@ -75,7 +75,7 @@ struct TestPublisher {
     (void)core->publish(topic, proto::Bytes("\x81\xa1n\x01", 4), now);
     const auto batch = core->next_batch(now);
     journal.append({&batch->row, 1});
-    core->durable(batch->row);
+    core->durable(*batch);
     proto::Bytes frame;
     proto::append_event_frame(frame, batch->frame(0));
     return frame;

@@ -180,7 +180,7 @@ struct Publisher : peer::ForwardActions {
       (void)core->publish("org.example.dev.shell.log.line", proto::Bytes("\x81\xa1n\x01", 4), now);
     while (const auto batch = core->next_batch(now)) {
       journal->append({&batch->row, 1});
-      core->durable(batch->row);
+      core->durable(*batch);
       forward->durable(core->last_durable(), now);
     }
   }
