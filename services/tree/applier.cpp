@@ -93,9 +93,9 @@ void Applier::make_directory(std::uint32_t dir) {
   if (path.empty()) return;  // the root: whoever opened it made it
   const RootDir::Dir parent = p_.root.open(parent_path(path));
   const Bytes name(last_name(path));
+  if (ops_.make_new_directory(parent.get(), name, S_IRWXU)) return;
   const auto there = ops_.look(parent.get(), name);
-  if (!there) return ops_.make_directory(parent.get(), name, S_IRWXU);
-  if (S_ISDIR(there->st_mode)) return;
+  if (there && S_ISDIR(there->st_mode)) return;
   // In the place of something else: never a moment without either.
   const Bytes staged = Staging::trash_name(p_.staging.next_number());
   ops_.make_directory(p_.staging.dir(), staged, S_IRWXU);

@@ -9,7 +9,8 @@
 namespace mirrorbus::tree {
 namespace {
 
-constexpr std::uint64_t kEvery = 128 << 20;
+// More often costs more: what creates files waits for the filesystem's journal.
+constexpr std::uint64_t kEvery = 384 << 20;
 
 }  // namespace
 
@@ -19,7 +20,11 @@ EarlySync::~EarlySync() = default;
 
 void EarlySync::written(std::uint64_t bytes) {
   bytes_ += bytes;
-  if (bytes_ < kEvery || !dir_) return;
+  if (bytes_ >= kEvery) begin();
+}
+
+void EarlySync::begin() {
+  if (!dir_) return;
   if (running_.valid() && running_.wait_for(std::chrono::seconds(0)) != std::future_status::ready)
     return;
   bytes_ = 0;

@@ -15,6 +15,7 @@ class EarlySync {
   ~EarlySync();                 // waits for what is under way
 
   void written(std::uint64_t bytes);
+  void begin();  // with what there is, if nothing is under way
 
  private:
   // Of its own: an error is told once for each open file, and is for the sync that counts.

@@ -121,8 +121,14 @@ void EntryOps::set_mtime(int dir, const Bytes& name, std::int64_t s, std::uint32
 }
 
 void EntryOps::make_directory(int dir, const Bytes& name, mode_t mode) const {
+  if (!make_new_directory(dir, name, mode)) fail("mkdir", name);
+}
+
+bool EntryOps::make_new_directory(int dir, const Bytes& name, mode_t mode) const {
   mutating("mkdir", name);
-  if (::mkdirat(dir, name.c_str(), mode) != 0) fail("mkdir", name);
+  if (::mkdirat(dir, name.c_str(), mode) == 0) return true;
+  if (errno != EEXIST) fail("mkdir", name);
+  return false;
 }
 
 void EntryOps::make_symlink(const Bytes& target, int dir, const Bytes& name) const {

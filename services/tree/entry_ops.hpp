@@ -60,6 +60,8 @@ class EntryOps {
   void set_mtime(int dir, const proto::Bytes& name, std::int64_t s, std::uint32_t ns) const;
 
   void make_directory(int dir, const proto::Bytes& name, mode_t mode) const;
+  // False: there is something of this name.
+  bool make_new_directory(int dir, const proto::Bytes& name, mode_t mode) const;
   void make_symlink(const proto::Bytes& target, int dir, const proto::Bytes& name) const;
   void make_node(int dir, const proto::Bytes& name, mode_t type_and_mode, dev_t device) const;
   void link(int from, const proto::Bytes& name, int to, const proto::Bytes& new_name) const;

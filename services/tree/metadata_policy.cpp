@@ -100,6 +100,11 @@ std::uint32_t MetadataPolicy::mode(const Entry& entry) const {
   return strip ? entry.mode & ~static_cast<std::uint32_t>(S_ISUID | S_ISGID) : entry.mode;
 }
 
+std::uint32_t MetadataPolicy::mode_at_birth(const Entry& entry) const {
+  const std::uint32_t bits = mode(entry), all = bits & bits >> 3 & 07;
+  return (bits & 0700) | all << 3 | all;
+}
+
 std::uint32_t MetadataPolicy::name_mode(const Entry& entry,
                                         std::initializer_list<const Entry*> candidates) const {
   if (!settings_.nosuid || entry.type != EntryType::File) return entry.mode;

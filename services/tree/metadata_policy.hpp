@@ -75,6 +75,9 @@ class MetadataPolicy {
   bool wanted(const Place& in, const proto::Entry& entry) const;
   // The mode it gives an entry.
   std::uint32_t mode(const proto::Entry& entry) const;
+  // With which a new file may begin, whoever owns it for the moment: nobody else may do more with it
+  // than everybody may in the end.
+  std::uint32_t mode_at_birth(const proto::Entry& entry) const;
   // For an entry as observed: the signed mode of a candidate, if it has what this policy makes of
   // it. A mode that no candidate has, if it has what this policy would not make.
   std::uint32_t name_mode(const proto::Entry& entry,

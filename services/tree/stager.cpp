@@ -226,6 +226,7 @@ void Stager::finish() {
   }
   if (!some.empty()) pipeline.push(std::move(some));
   pipeline.finish();
+  if (p_.unseen) early_sync_.begin();  // while it is checked
 }
 
 void Stager::dress(const std::vector<Undressed>& some) const {

@@ -173,23 +173,24 @@ void Stager::fetch(ContentSource& source) {
 
 void Stager::fetch_small(ContentSource& source, const std::vector<std::uint32_t>& numbers) {
   std::vector<Wanted> batch;
-  for (std::size_t from = 0; from < numbers.size(); from += batch.size()) {
-    batch.clear();
-    for (std::uint64_t bytes = 0; from + batch.size() < numbers.size() &&
-                                  batch.size() < ContentSource::kBatch && bytes < kBatchBytes;) {
-      batch.push_back(wanted(numbers[from + batch.size()]));
-      bytes += batch.back().size_bytes;
-    }
-    FetchSink sink(*this, source);
-    try {
+  // Of all batches: while the next is asked for the last contents of this one are being staged.
+  FetchSink sink(*this, source);
+  try {
+    for (std::size_t from = 0; from < numbers.size(); from += batch.size()) {
+      batch.clear();
+      for (std::uint64_t bytes = 0; from + batch.size() < numbers.size() &&
+                                    batch.size() < ContentSource::kBatch && bytes < kBatchBytes;) {
+        batch.push_back(wanted(numbers[from + batch.size()]));
+        bytes += batch.back().size_bytes;
+      }
       source.fetch_objects(batch, sink);
-    } catch (...) {
-      sink.finish();  // what has come whole need not come again
-      throw;
     }
-    sink.finish();
-    report();
+  } catch (...) {
+    sink.finish();  // what has come whole need not come again
+    throw;
   }
+  sink.finish();
+  report();
 }
 
 void Stager::fetch_large(ContentSource& source, const Wanted& wanted) {

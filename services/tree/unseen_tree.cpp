@@ -16,7 +16,8 @@ bool UnseenTree::put(ByteView directory, const Entry& entry, ByteView content, u
     const RootDir::Dir dir = roots_.at(worker).open(directory);
     ops_.mutating("create", entry.name);
     constexpr int kFlags = O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC;
-    const base::Fd file(::openat(dir.get(), entry.name.c_str(), kFlags, 0600));
+    const base::Fd file(
+        ::openat(dir.get(), entry.name.c_str(), kFlags, policy_.mode_at_birth(entry)));
     if (!file) base::throw_errno("create " + entry.name);
     try {
       write(file.get(), entry, content);
