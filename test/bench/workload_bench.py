@@ -4,7 +4,7 @@
   workload_bench.py --build BUILD [--only B2,B6] [--mirrors 1,8] [--entries N] [--first DIR --second DIR]
                     [--packages FILE] [--work DIR] [--origin DIR] [--peers] [--turns N]
 
-  B1  a large Debian-shaped tree, nothing changes: what a poll costs, and what being told costs
+  B1  (with B2) a large Debian-shaped tree, nothing changes: what a poll costs, and what being told costs
   B2  the same, 0.1 % of it new, 0.05 % gone, 30 files of metadata written anew
   B3  --first becomes --second (kernel sources a few weeks apart)
   B4  a file of package descriptions (--packages, else made), 150 of its paragraphs edited
@@ -13,7 +13,7 @@
   B7  a file of 1.5 GB that does not compress, first sync
   B8  a directory of 10,000 files gets another name
   B9  chmod -R
-  B10 --entries entries, first sync (B1's)
+  B10 is the first sync of B2 with --entries 1000000
   BEHIND a mirror comes back --turns changes of B2, B4 and B5 later: by the chain of their packs, and by one
       pack over all of them, which is what another origin makes that publishes only the last
   LAT 100 files change, --rounds times: from the end of the quiet period until a mirror has them all
@@ -23,6 +23,8 @@ event; `visible` is from the event until the last mirror has committed. Bytes ar
 interface, both ways, in a network of the bench's own. Deletions of large trees are left to the end, since ext4
 makes files ten times more slowly for minutes after one: --work is best on one that was made a moment ago. --origin
 may be on another filesystem, as it is where mirrors are on other hosts: on its own an origin hears each write.
+
+The second to write on a filesystem is the slower one: that is us, or with --ours-first rsync's clients.
 
 --peers: also what ostree, casync and zsync make of B3, B4 and B5, where they are installed.
 """
@@ -241,14 +243,18 @@ def run_workload(options, network, workload, count):
         os.mkdir(target)
     server = network.rsync_server(origin.path)
 
-    theirs = server.clients(*targets)
-    os.sync()
+    if not options.ours_first:
+        theirs = server.clients(*targets)
+        os.sync()
     before, cpu, start = loopback_bytes(), origin.cpu(), time.monotonic()
     for mirror in mirrors:
         mirror.start()
     for mirror in mirrors:
         mirror.until_it_answers().ask("wait", "bench", "--version", "1")
     ours = time.monotonic() - start, loopback_bytes() - before, origin.cpu() - cpu
+    if options.ours_first:
+        theirs = server.clients(*targets)
+        os.sync()
     first = Row(workload.name + (f", {count} mirrors" if count > 1 else ""),
                 workload.what if workload.first_sync else f"{workload.what}: first sync")
     report(first, None, ours, theirs, network)
@@ -402,6 +408,7 @@ def main():
     parser.add_argument("--image-mb", type=int, default=256, help="size of B5's image")
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--turns", type=int, default=20, help="of BEHIND")
+    parser.add_argument("--ours-first", action="store_true", help="at the first sync")
     parser.add_argument("--peers", action="store_true")
     options = parser.parse_args()
     alone_on_the_network()
@@ -414,9 +421,12 @@ def main():
     wanted = [name for name in wanted if name not in ("LAT", "BEHIND")]
     if options.only and not wanted:
         return
+    kinds = [Archive, Kernel, Packages, Image, Small, Large, Renamed, Modes]
+    if unknown := set(wanted) - {kind.name for kind in kinds}:
+        parser.error("no such workload: " + ", ".join(sorted(unknown)))
     print("| workload | what | publish (of rsync's time) | visible | rsync | ratio | bytes | rsync's bytes | ratio | "
           "origin's CPU | rsync server's CPU | peak memory: origin, mirror | |\n" + "|---" * 13 + "|")
-    for kind in [Archive, Kernel, Packages, Image, Small, Large, Renamed, Modes]:
+    for kind in kinds:
         if wanted and kind.name not in wanted:
             continue
         if kind in (Kernel, Modes) and not options.first:
