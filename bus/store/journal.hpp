@@ -71,7 +71,8 @@ class Journal {
 
   virtual Tail tail() = 0;
   virtual ReadResult read(const ReadRequest& request) = 0;
-  // The last seq published before this time; 0 if none is known.
+  // The last seq before the first event of this time or later; the last of all if there is none. A
+  // publisher's clock may have been set back between two epochs.
   virtual std::uint64_t seq_before(std::uint64_t time_ns) = 0;
   virtual std::optional<proto::SealedCredential> credential(const proto::Hash& id) = 0;
   // Newest first, from epochs below `before_epoch`: all, or the one that began each (serial 0).

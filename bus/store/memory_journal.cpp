@@ -75,10 +75,9 @@ ReadResult MemoryJournal::read(const ReadRequest& request) {
 
 std::uint64_t MemoryJournal::seq_before(std::uint64_t time_ns) {
   const std::lock_guard lock(mutex_);
-  std::uint64_t seq = 0;
   for (const JournalRow& row : rows_)
-    if (row.time_ns < time_ns) seq = row.last_seq;
-  return seq;
+    if (row.time_ns >= time_ns) return row.first_seq - 1;
+  return tail_.last_seq;
 }
 
 std::optional<proto::SealedCredential> MemoryJournal::credential(const proto::Hash& id) {

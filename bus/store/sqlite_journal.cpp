@@ -191,7 +191,8 @@ ReadResult SqliteJournal::read(const ReadRequest& request) {
 
 std::uint64_t SqliteJournal::seq_before(std::uint64_t time_ns) {
   auto select = read_.prepare(
-      "SELECT coalesce(max(last_seq),0) FROM batch WHERE time_ns < ?");
+      "SELECT coalesce((SELECT min(first_seq) - 1 FROM batch WHERE time_ns >= ?),"
+      " (SELECT max(last_seq) FROM batch), 0)");
   select.bind(1, time_ns);
   select.step();
   return select.u64(0);

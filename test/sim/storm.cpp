@@ -55,8 +55,12 @@ class Publisher {
   bool alive() const { return core_ != nullptr; }
   store::Journal& journal() { return disk_->journal; }
 
-  // Acknowledged events and their topics; and those that a restored copy no longer has.
-  std::map<Key, std::string> acknowledged;
+  // Acknowledged events, but for those that a restored copy no longer has.
+  struct Event {
+    std::string topic;
+    std::uint64_t time_ns;
+  };
+  std::map<Key, Event> acknowledged;
   std::vector<Subscriber*> listeners;
   std::uint64_t crashes = 0;
   std::string problem;
@@ -180,7 +184,8 @@ class Publisher {
   void check(const proto::Head& head) {
     std::map<std::string, std::uint64_t> lasts;
     for (auto it = acknowledged.rbegin(); it != acknowledged.rend(); ++it) {
-      const auto& [key, topic] = *it;
+      const Key& key = it->first;
+      const std::string& topic = it->second.topic;
       if (key.second <= head.since) break;
       bool named = false;
       for (const proto::Head::Pair& pair : head.pairs) {
@@ -215,7 +220,8 @@ class Publisher {
     disk_->rows.push_back(row);
     const auto decoded = proto::decode_row(row.bytes);
     for (std::size_t i = 0; i < decoded->items.size(); ++i)
-      acknowledged[{row.epoch, row.first_seq + i}] = std::string(decoded->items[i].topic);
+      acknowledged[{row.epoch, row.first_seq + i}] = {std::string(decoded->items[i].topic),
+                                                      row.time_ns};
   }
 
   void pump() {
@@ -274,10 +280,11 @@ class Subscriber final : public peer::SubscriberActions {
   base::Duration wall_offset{};
   bool echoes = false;           // somebody on the way sends old frames again
 
-  // Comes only now, and wants all there is.
-  void join_later(base::Duration when) {
+  // Comes only then, and wants all there is, or what there is since `from`.
+  void join_later(base::Duration when, std::optional<base::Duration> from) {
     away_ = true;
     cursors_.clear();
+    if (from) start_ = peer::StartTime{base::to_ns(world_.now(*from).wall)};
     start();
     world_.at(when, [this] {
       away_ = false;
@@ -373,6 +380,7 @@ class Subscriber final : public peer::SubscriberActions {
                   auto decoded = proto::decode_answer(frames);
                   if (question.stream.is_zero() && decoded->refused) continue;
                   core_->answered(question.id, std::move(decoded), 1, world_.now(wall_offset));
+                  note_joined();
                   return;
                 }
                 world_.at(2s, [this, question, life] {
@@ -387,8 +395,10 @@ class Subscriber final : public peer::SubscriberActions {
   void account(Report& report) {
     for (Publisher* publisher : publishers_) {
       const Seen& seen = seen_[publisher->id()];
-      for (const auto& [key, topic] : publisher->acknowledged) {
-        if (!proto::is_under(topic, core_->prefix()) || before_joining(publisher->id(), key)) continue;
+      for (const auto& [key, event] : publisher->acknowledged) {
+        const std::string& topic = event.topic;
+        if (!proto::is_under(topic, core_->prefix()) || before_joining(*publisher, key, event))
+          continue;
         const bool lost = std::ranges::any_of(seen.gaps, [&](const auto& gap) {
           if (key >= gap.from && key <= gap.to) return true;
           // Who joined at old events and could ask nobody names them by their numbers alone.
@@ -454,14 +464,19 @@ class Subscriber final : public peer::SubscriberActions {
     for (const peer::StreamInfo& info : core_->streams(world_.now(wall_offset))) {
       if (info.state == peer::StreamState::Joining || joining_.erase(info.id) == 0) continue;
       const proto::Head& head = heads_.at(info.id);
-      joined_[info.id] = {head.epoch, head.oldest - 1};
+      const bool at_time = std::holds_alternative<peer::StartTime>(start_);
+      joined_[info.id] = {head.epoch, at_time ? info.position : head.oldest - 1};
     }
   }
-  // What it left out by asking for no more than its publisher had then.
-  bool before_joining(const proto::Hash& stream, const Key& key) const {
-    const auto joined = joined_.find(stream);
-    return joined != joined_.end() && key.first <= joined->second.first &&
-           key.second <= joined->second.second;
+  // What it left out by asking for no more than its publisher had then, or for what was new.
+  bool before_joining(Publisher& publisher, const Key& key, const Publisher::Event& event) const {
+    const auto joined = joined_.find(publisher.id());
+    if (joined == joined_.end()) return false;
+    const bool before = key.first <= joined->second.first && key.second <= joined->second.second;
+    const auto* at = std::get_if<peer::StartTime>(&start_);
+    if (!at) return before;
+    return event.time_ns < at->time_ns ||
+           (before && key.second < publisher.journal().tail().oldest_seq);
   }
 
   void start() {
@@ -483,7 +498,7 @@ class Subscriber final : public peer::SubscriberActions {
     peer::SubscriberOptions options;
     options.patterns = std::move(patterns);
     options.gap_after = kGapAfter;
-    options.start = peer::StartOldest{};
+    options.start = start_;
     options.replay_bytes = 4096;
     core_ = std::make_unique<peer::SubscriberCore>(std::move(options), trust::Policy({rule}),
                                                    cursors_, *this);
@@ -513,6 +528,7 @@ class Subscriber final : public peer::SubscriberActions {
   base::MonoTime deaf_until_{};
   std::deque<proto::Bytes> heard_;
   bool away_ = false;
+  peer::Start start_ = peer::StartOldest{};
   std::map<proto::Hash, proto::Head> heads_;  // the last of each
   std::set<proto::Hash> joining_;             // without a cursor, and not yet joined
   std::map<proto::Hash, Key> joined_;         // the last event before where it joined
@@ -562,7 +578,9 @@ Report run_storm(std::uint64_t seed) {
     subscribers.push_back(std::make_unique<Subscriber>(
         world, std::vector<std::string>{kPatterns[seed / 3 % std::size(kPatterns)]}, all));
     for (Publisher* publisher : all) publisher->listeners.push_back(subscribers.back().get());
-    subscribers.back()->join_later(std::chrono::milliseconds(seed * 7919 % 50'000));
+    const auto when = std::chrono::milliseconds(seed * 7919 % 50'000);
+    subscribers.back()->join_later(
+        when, seed % 2 == 0 ? std::optional<base::Duration>(when / 2) : std::nullopt);
   }
   // Whatever a run is about, it is about a few faults: each is on or off by the seed.
   const bool drops = world.chance(0.6), partitions = world.chance(0.5), crashes = world.chance(0.5),

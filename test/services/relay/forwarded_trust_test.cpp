@@ -1,9 +1,7 @@
 // What rows and heads must prove before a relay keeps them. Unsigned streams: without gpg.
 #include "services/relay/forwarded_trust.hpp"
 
-#include "bus/store/sqlite_journal.hpp"
 #include "test/bus/peer/core_fixture.hpp"
-#include "test/support/temp_dir.hpp"
 #include "test/support/test_loop.hpp"
 
 #include <catch2/catch.hpp>
@@ -114,32 +112,4 @@ TEST_CASE("whom policy does not list is refused, also when it did before", "[for
   const auto again = f.trust.offer(f.publisher.sealed, 1);
   REQUIRE_FALSE(again);
   CHECK(again.error() == proto::Reject::PolicyDenied);
-}
-
-TEST_CASE("a journal is cut off after a seq, and knows the first credentials", "[forward]") {
-  test::TempDir tmp;
-  store::SqliteJournal journal(tmp / "journal.sqlite");
-  for (std::uint64_t n = 0; n < 2500; ++n) {
-    const store::JournalRow row{7, n + 1, 2 * n + 1, 2 * n + 2, n, {}, "row", {}};
-    journal.append({&row, 1});
-  }
-  journal.remove_after(4000);
-  CHECK(journal.tail().last_seq == 4000);
-  CHECK(journal.tail().number == 2000);
-  journal.remove_after(99);  // in the middle of a row
-  CHECK(journal.tail().last_seq == 98);
-  journal.remove_after(0);
-  CHECK(journal.tail().last_seq == 0);
-  for (std::uint64_t epoch : {3, 5, 9})
-    for (std::uint32_t serial : {0, 1}) {
-      proto::Credential credential;
-      credential.epoch = epoch;
-      credential.serial = serial;
-      journal.put_credential(credential, {fmt::format("{}.{}", epoch, serial), "signed"});
-    }
-  const auto found = journal.first_credentials_after(3, 10);
-  REQUIRE(found.size() == 2);
-  CHECK(found[0].document == "5.0");
-  CHECK(found[1].document == "9.0");
-  CHECK(journal.first_credentials_after(0, 1).front().document == "3.0");
 }
