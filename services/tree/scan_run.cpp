@@ -110,11 +110,12 @@ bool Scanner::Run::open_root() {
   }
   const EntryStat now = EntryStat::of(root_stat_);
   const auto known = index_.latest_root();
+  known_root_device_ = known ? known->stat.dev : now.dev;
+  if (known_root_device_ != now.dev) full_ = true;
   if (known && known->stat.dev != now.dev && known->stat.same_but_device(now)) {
     // The same root with the same ctime: the filesystem was mounted under another number.
     old_device_ = known->stat.dev;
     index_.hard_links().move(known->stat.dev, now.dev);
-    full_ = true;
   }
   any_links_ = index_.hard_links().any();
   has_base_ = index_.root().has_value();
@@ -399,7 +400,8 @@ void Scanner::Run::compare(const Target& target, Fd dir, std::optional<Directory
 // Another filesystem was mounted on this directory, and is not any more: what it holds now says nothing
 // of what it held. It is gone when the directory itself is.
 bool Scanner::Run::unmounted(const struct stat& now, std::uint64_t known_device) const {
-  return !old_device_ && now.st_dev == root_stat_.st_dev && known_device != root_stat_.st_dev;
+  return !old_device_ && now.st_dev == root_stat_.st_dev && known_device != root_stat_.st_dev &&
+         known_device != known_root_device_;
 }
 
 bool Scanner::Run::unmounted(const Bytes& path, const struct stat& now) const {

@@ -124,6 +124,7 @@ class Scanner::Run {
   struct stat root_stat_ {};
   // Set if the whole tree came back under another device number.
   std::optional<std::uint64_t> old_device_;
+  std::uint64_t known_root_device_ = 0;  // the number it had when it was last looked at
   base::Fd clock_;
   timespec now_{};
 
