@@ -12,6 +12,7 @@ import re
 import signal
 import subprocess
 import sys
+import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "integration"))
 from mirroring import Mirroring, RandomTree  # noqa: E402
