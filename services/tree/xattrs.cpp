@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
+#include <string>
 
 #include <fcntl.h>
 #include <sys/statvfs.h>
@@ -35,32 +35,40 @@ ssize_t list_at(int dir, const Bytes& name, char* into, std::size_t size) {
                    name.empty() ? AT_EMPTY_PATH : AT_SYMLINK_NOFOLLOW, into, size);
 }
 
+// The path of an entry, of the thread. Most entries have no attributes, which takes none: it is made
+// when it is needed.
 class Path {
  public:
-  Path(int dir, const Bytes& name) : follow_(name.empty()) {
-    char head[32];
-    std::snprintf(head, sizeof head, "/proc/self/fd/%d", dir);
-    text_ = head;
-    if (!name.empty()) (text_ += '/') += name;
+  Path(int dir, const Bytes& name) : dir_(dir), name_(name), follow_(name.empty()) {}
+  ssize_t list(char* into, std::size_t size) {
+    const ssize_t listed = list_at(dir_, name_, into, size);
+    // EPERM is what sandboxes answer to numbers they do not know; EBADF, of an O_PATH descriptor itself.
+    if (listed >= 0 || (errno != ENOSYS && errno != EPERM && errno != EBADF)) return listed;
+    return (follow_ ? ::listxattr : ::llistxattr)(text(), into, size);
   }
-  ssize_t list(char* into, std::size_t size) const {
-    return follow_ ? ::listxattr(text_.c_str(), into, size)
-                   : ::llistxattr(text_.c_str(), into, size);
+  ssize_t get(const char* attribute, char* into, std::size_t size) {
+    return (follow_ ? ::getxattr : ::lgetxattr)(text(), attribute, into, size);
   }
-  ssize_t get(const char* name, char* into, std::size_t size) const {
-    return follow_ ? ::getxattr(text_.c_str(), name, into, size)
-                   : ::lgetxattr(text_.c_str(), name, into, size);
-  }
-  int set(const Xattr& each) const {
+  int set(const Xattr& each) {
     const auto call = follow_ ? ::setxattr : ::lsetxattr;
-    return call(text_.c_str(), each.name.c_str(), each.value.data(), each.value.size(), 0);
+    return call(text(), each.name.c_str(), each.value.data(), each.value.size(), 0);
   }
-  int remove(const Bytes& name) const {
-    return (follow_ ? ::removexattr : ::lremovexattr)(text_.c_str(), name.c_str());
+  int remove(const Bytes& attribute) {
+    return (follow_ ? ::removexattr : ::lremovexattr)(text(), attribute.c_str());
   }
 
  private:
-  bool follow_;  // the magic link to the directory itself
+  const char* text() {
+    if (text_.empty()) {
+      text_ = "/proc/self/fd/" + std::to_string(dir_);
+      if (!follow_) (text_ += '/') += name_;
+    }
+    return text_.c_str();
+  }
+
+  const int dir_;
+  const Bytes& name_;
+  const bool follow_;  // the magic link to the directory itself
   std::string text_;
 };
 
@@ -139,13 +147,9 @@ XattrSet carried(XattrMode mode, const XattrSet& set) {
 std::expected<XattrSet, int> read_xattrs(int dir, const Bytes& name, XattrMode mode) {
   XattrSet set;
   if (mode == XattrMode::None) return set;
+  Path path(dir, name);
   char few[kListGuess];
-  ssize_t size = list_at(dir, name, few, sizeof few);
-  if (size == 0) return set;
-  const Path path(dir, name);
-  // EPERM is what sandboxes answer to numbers they do not know; EBADF, of an O_PATH descriptor itself.
-  if (size < 0 && (errno == ENOSYS || errno == EPERM || errno == EBADF))
-    size = path.list(few, sizeof few);
+  ssize_t size = path.list(few, sizeof few);
   if (size == 0) return set;
   if (size < 0 && errno == ENOTSUP) return set;
   Bytes names;
@@ -182,7 +186,7 @@ std::expected<XattrSet, int> read_xattrs(int dir, const Bytes& name, XattrMode m
 
 bool change_xattrs(const EntryOps& ops, int dir, const Bytes& name, XattrPart part,
                    const XattrSet& now, const XattrSet& wanted) {
-  const Path path(dir, name);
+  Path path(dir, name);
   bool all = true;
   const auto done = [&](int result, const char* call, const Bytes& attribute) {
     if (result == 0 || errno == ENODATA) return;
