@@ -111,22 +111,23 @@ bool Scanner::Run::open_root() {
   const EntryStat now = EntryStat::of(root_stat_);
   const auto known = index_.latest_root();
   known_root_device_ = known ? known->stat.dev : now.dev;
-  if (known_root_device_ != now.dev) full_ = true;
-  if (known && known->stat.dev != now.dev && known->stat.same_but_device(now)) {
+  if (known_root_device_ != now.dev) {
+    full_ = true;
     // The same root with the same ctime: the filesystem was mounted under another number.
-    old_device_ = known->stat.dev;
-    index_.hard_links().move(known->stat.dev, now.dev);
+    if (known->stat.same_but_device(now)) {
+      old_device_ = known_root_device_;
+      index_.hard_links().move(known_root_device_, now.dev);
+    }
   }
   any_links_ = index_.hard_links().any();
   has_base_ = index_.root().has_value();
   now_ = fs_now();
-  RootRow row;
-  row.stat = now;
-  describe(root_stat_, row.entry);
-  if (known) row.entry.xattrs = known->entry.xattrs;
-  read_xattrs_of(root_.get(), {}, {}, row.entry);
-  row.entry.content = known ? known->entry.content : kUnsealedId;
-  if (!known || !(known->entry == row.entry) || !known->stat.same(now)) index_.stage_root(row);
+  root_row_.stat = now;
+  describe(root_stat_, root_row_.entry);
+  if (known) root_row_.entry.xattrs = known->entry.xattrs;
+  read_xattrs_of(root_.get(), {}, {}, root_row_.entry);
+  root_row_.entry.content = known ? known->entry.content : kUnsealedId;
+  root_changed_ = !known || !(known->entry == root_row_.entry) || !known->stat.same(now);
   return true;
 }
 
@@ -138,6 +139,8 @@ void Scanner::Run::begin() {
 
 ScanReport Scanner::Run::end() {
   settle_failures();
+  // Not before: until all rows have it, the device that most of them have is the one it had.
+  if (root_changed_) index_.stage_root(root_row_);
   index_.set_setting(kScanSetting, "");
   if (reread_) index_.set_setting(kXattrsSetting, to_string(s_.settings_.xattrs));
   open_batch_->commit();
@@ -400,7 +403,7 @@ void Scanner::Run::compare(const Target& target, Fd dir, std::optional<Directory
 // Another filesystem was mounted on this directory, and is not any more: what it holds now says nothing
 // of what it held. It is gone when the directory itself is.
 bool Scanner::Run::unmounted(const struct stat& now, std::uint64_t known_device) const {
-  return !old_device_ && now.st_dev == root_stat_.st_dev && known_device != root_stat_.st_dev &&
+  return now.st_dev == root_stat_.st_dev && known_device != root_stat_.st_dev &&
          known_device != known_root_device_;
 }
 

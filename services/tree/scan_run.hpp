@@ -124,7 +124,9 @@ class Scanner::Run {
   struct stat root_stat_ {};
   // Set if the whole tree came back under another device number.
   std::optional<std::uint64_t> old_device_;
-  std::uint64_t known_root_device_ = 0;  // the number it had when it was last looked at
+  std::uint64_t known_root_device_ = 0;  // the number it had when a scan last ended
+  RootRow root_row_;                     // of what there is now …
+  bool root_changed_ = false;            // … and not in the index yet
   base::Fd clock_;
   timespec now_{};
 

@@ -61,6 +61,24 @@ struct Fixture {
     open();
     return Scanner(*index, *store, root, work->fd(), settings).some(dirs, trees);
   }
+  // As if the index had been written when the device was another one.
+  void pretend_another_device() {
+    const std::uint64_t dev = index->root()->stat.dev, other = dev + 77;
+    index->hard_links().move(dev, other);
+    std::vector<DirectoryRow> rows;
+    index->each_directory({}, [&](const DirectoryRow& row) {
+      rows.push_back(row);
+      return true;
+    });
+    for (DirectoryRow& row : rows) {
+      for (auto& stat : row.stats) stat.dev = other;
+      index->put_stats(row.path, row.stats);
+    }
+    RootRow top = *index->root();
+    top.stat.dev = other;
+    index->stage_root(top);
+    REQUIRE(index->seal_pending());
+  }
   // Makes what was scanned the committed version.
   void commit() {
     const RootRow top = index->seal_pending().value();
@@ -546,18 +564,8 @@ TEST_CASE("a filesystem under another device number is not read again", "[scan]"
   f.set_mtime("a/g", 1000, 0);
   f.all();
   f.commit();
-  // As if the index had been written when the device was another one.
-  const std::uint64_t dev = f.index->root()->stat.dev, other = dev + 77;
-  f.index->hard_links().move(dev, other);
-  for (const Bytes path : {"", "a"}) {
-    auto row = *f.index->directory(path);
-    for (auto& stat : row.stats) stat.dev = other;
-    f.index->put_stats(path, row.stats);
-  }
-  RootRow top = *f.index->root();
-  top.stat.dev = other;
-  f.index->stage_root(top);
-  REQUIRE(f.index->seal_pending());
+  const std::uint64_t dev = f.index->root()->stat.dev;
+  f.pretend_another_device();
 
   const ScanReport report = f.some({"a"});
   CHECK(report.directories == 2);  // everything was gone through
@@ -565,6 +573,44 @@ TEST_CASE("a filesystem under another device number is not read again", "[scan]"
   f.check_equal();
   CHECK_FALSE(f.index->has_pending());
   CHECK(f.index->directory("a")->stats[0].dev == dev);
+}
+
+TEST_CASE("a filesystem under another device number whose root has changed is all looked at", "[scan]") {
+  Fixture f;
+  f.write("a/deep/f", "x");
+  f.write("b/g", "y");
+  f.all();
+  f.commit();
+  f.pretend_another_device();
+  f.write("top", "new");
+  f.write("a/deep/f", "changed");
+  f.write("b/new", "new");
+  f.some({"b"});
+  f.check_equal();
+  f.write("a/later", "and noticed from now on");
+  f.some({"a"});
+  f.check_equal();
+}
+
+TEST_CASE("a look at a filesystem under another device number may be cut off", "[scan]") {
+  Fixture f;
+  constexpr int kOuter = 1500;  // several commits
+  for (int i = 0; i < kOuter; ++i) f.write("d" + std::to_string(i) + "/s/e", "");
+  f.all();
+  f.commit();
+  f.pretend_another_device();
+  f.write("top", "new");
+  for (int i = 0; i < kOuter; i += 7) f.write("d" + std::to_string(i) + "/s/f", "new");
+  std::atomic<bool> stop = false;
+  WorkControl control;
+  control.cancel = &stop;
+  int looks = 0;
+  control.progress = [&](const Progress&) { stop = ++looks > 2500; };
+  CHECK_THROWS_AS(Scanner(*f.index, *f.store, f.root, f.work->fd(), f.settings).all(false, control),
+                  Cancelled);
+  REQUIRE(f.index->has_pending());
+  f.some({});
+  f.check_equal();
 }
 
 namespace {
