@@ -16,6 +16,8 @@
 
 namespace mirrorbus::sim {
 
+using namespace std::chrono_literals;
+
 // Virtual time and what is to happen in it.
 class World {
  public:
