@@ -69,7 +69,7 @@ ManySources::ManySources(SourceList& list, Choose choose, TransferLine* line)
 
 bool ManySources::choose() {
   if (!choose_) return false;
-  const std::vector<std::string> urls = choose_();
+  const std::vector<std::string> urls = choose_(trouble_);
   const std::lock_guard lock(mutex_);
   chosen_ = true;
   const std::size_t before = places_.size();
@@ -175,6 +175,7 @@ std::optional<std::string> ManySources::ask(Place& place, const std::function<vo
   }
   const std::uint64_t now = place.source->bytes_received();
   if (!failure) list_.delivered(place.url, now - std::exchange(place.told, now));
+  if (failure && !place.dismissed) trouble_ = *failure;  // else it has been told what for
   return failure;
 }
 
@@ -196,7 +197,7 @@ void ManySources::fetch_one(One fetch, const tree::Wanted& thing, std::uint64_t 
       else if (passing.lacking.empty())
         return;
       else
-        lacking = passing.lacking.begin()->second;
+        trouble_ = lacking = passing.lacking.begin()->second;
       offset += passing.written;  // the next one goes on where this one broke off
       if (offset >= thing.size_bytes && passing.written > 0 && places_.size() > 1)
         return sink.end();
@@ -238,6 +239,7 @@ void ManySources::fetch_many(
       if (const auto failed = ask(*place, [&] { fetch(*place->source, asked, passing); }))
         failures.add(*failed, list_.given_up(place->url));
       std::erase_if(hashes, [&](const proto::Hash& hash) { return passing.came.contains(hash); });
+      if (!passing.lacking.empty()) trouble_ = passing.lacking.begin()->second;
       lacking.merge(passing.lacking);
       // The only one there is is not let off for what followed the right answer.
       if (hashes.empty() && (failures.none() || places_.size() > 1)) return;
@@ -283,6 +285,7 @@ void ManySources::bad(const proto::Hash& hash, proto::Reject why, const std::str
   if (!found) return;  // of several, and nobody knows whose fault
   Place& place = *found;
   last_complaint_ = place.url + ": " + last_complaint_;
+  trouble_ = last_complaint_;
   place.bad.insert(hash);
   place.source->bad(hash, why, what);
   list_.bad(place.url, hash, last_complaint_);

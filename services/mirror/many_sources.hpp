@@ -19,9 +19,10 @@ namespace mirrorbus::mirror {
 class ManySources final : public tree::ContentSource {
  public:
   // Where to ask, in order: called when the first content is wanted, and again when none of these
-  // has sent a thing, until there is no place among them that had not been there. May block; throws
-  // tree::SourceError if there is no place.
-  using Choose = std::move_only_function<std::vector<std::string>()>;
+  // has sent a thing, until there is no place among them that had not been there. `trouble`: what
+  // the last of them failed with, if any did, for people. May block; throws tree::SourceError if
+  // there is no place.
+  using Choose = std::move_only_function<std::vector<std::string>(const std::string& trouble)>;
   // `line`: of the tree, or null.
   ManySources(SourceList& list, Choose choose, TransferLine* line = nullptr);
 
@@ -87,6 +88,7 @@ class ManySources final : public tree::ContentSource {
   using From = std::unordered_map<proto::Hash, Place*>;
   From from_, lately_from_, before_from_;
   std::string last_complaint_;
+  std::string trouble_;  // what a place failed with, lacks or has spoilt, the last
 };
 
 }  // namespace mirrorbus::mirror

@@ -117,8 +117,8 @@ class MirrorRole final : public TreeRole {
   std::vector<SourceList::Named> not_ourselves(std::vector<SourceList::Named> places) const;
   std::unique_ptr<ManySources> new_source(std::uint64_t version);
   using Places = std::shared_ptr<std::promise<std::vector<std::string>>>;
-  std::vector<std::string> place(std::uint64_t version, bool again);
-  void pass_over(std::uint64_t version);
+  std::vector<std::string> place(std::uint64_t version, bool again, const std::string& trouble);
+  void pass_over(std::uint64_t version, const std::string& trouble);
   void ask_place(std::uint64_t version, bool again, const Places& places);
   SourceReach reach_of(const SourceTalk::Heard& heard) const;
   void start_sync();

@@ -64,20 +64,21 @@ SourceReach MirrorRole::reach_of(const SourceTalk::Heard& heard) const {
 std::unique_ptr<ManySources> MirrorRole::new_source(std::uint64_t version) {
   return std::make_unique<ManySources>(
       sources_,
-      [this, version, again = false]() mutable {
-        return place(version, std::exchange(again, true));
+      [this, version, again = false](const std::string& trouble) mutable {
+        return place(version, std::exchange(again, true), trouble);
       },
       &line_);
 }
 
 // On the worker, when the first content is wanted, and again when what was named has not sent it:
 // waits until it is said where to pull from.
-std::vector<std::string> MirrorRole::place(std::uint64_t version, bool again) {
+std::vector<std::string> MirrorRole::place(std::uint64_t version, bool again,
+                                           const std::string& trouble) {
   const auto places = std::make_shared<std::promise<std::vector<std::string>>>();
   auto answer = places->get_future();
-  context_.loop.post([this, alive = std::weak_ptr(alive_), version, again, places] {
+  context_.loop.post([this, alive = std::weak_ptr(alive_), version, again, trouble, places] {
     if (alive.expired()) return;
-    if (again) pass_over(version);
+    if (again) pass_over(version, trouble);
     ask_place(version, again, places);
   });
   while (answer.wait_for(50ms) != std::future_status::ready)
@@ -85,9 +86,10 @@ std::vector<std::string> MirrorRole::place(std::uint64_t version, bool again) {
   return answer.get();
 }
 
-void MirrorRole::pass_over(std::uint64_t version) {
+void MirrorRole::pass_over(std::uint64_t version, const std::string& trouble) {
   if (const std::string who = talk_->came_to_nothing(); !who.empty())
-    log_.notice("version {}: not all has come from where {} said; asking others", version, who);
+    log_.notice("version {}: not all has come from where {} said{}{}; asking others", version, who,
+                trouble.empty() ? "" : ": ", trouble);
 }
 
 void MirrorRole::ask_place(std::uint64_t version, bool again, const Places& places) {
@@ -109,7 +111,7 @@ void MirrorRole::ask_place(std::uint64_t version, bool again, const Places& plac
       sources_.set(others ? sent_to(*heard) : all_sources());
     std::vector<std::string> order = sources_.order();
     if (again && said && source_->has_all(order)) {  // nothing that has not failed already
-      pass_over(version);
+      pass_over(version, {});
       return ask_place(version, again, places);
     }
     log_.info("version {}: {}; {}", version,

@@ -200,6 +200,8 @@ void MirrorRole::taken(const tree::SyncResult& result, double seconds) {
   if (result.edits.count() > 0)
     log_.warning("{} entries had been changed by somebody else here and are as signed again",
                  result.edits.count());
+  if (const std::string& bad = source_->last_complaint(); !bad.empty())
+    log_.notice("not all that was sent was as it was signed; none of that was taken: {}", bad);
   log_.notice("version {} committed: {} bytes received, {:.3f} s (fetch {:.3f}, stage {:.3f}, "
               "apply {:.3f}, check {:.3f}, commit {:.3f})",
               committed_number_, source_->bytes_received(), seconds, result.fetching.count(),

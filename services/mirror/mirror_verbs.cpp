@@ -91,8 +91,8 @@ void MirrorRole::dry_run(PageStart after, peer::ControlReply reply) {
   if (!again) {
     sources_.set(all_sources());
     // A look at nodes alone need not wait for its turn to pull.
-    source_ = std::make_unique<ManySources>(sources_,
-                                            [order = sources_.order()] { return order; });
+    source_ = std::make_unique<ManySources>(
+        sources_, [order = sources_.order()](const std::string&) { return order; });
   }
   worker_.submit(
       [this, again, after = std::move(after), to = known_.rbegin()->second] {

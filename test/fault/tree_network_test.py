@@ -105,7 +105,7 @@ class TreeNetwork(ManyMirrors):
         harmed = self.every_fault("content")
         if "flipped bit" in harmed:  # else its turn came when all was over: one may be missed
             said = (self.dir / f"{harmed['flipped bit']}.log").read_text()
-            self.assertRegex(said, "bad_hash|bad_|truncated|too_large|unavailable", "no bit was noticed")
+            self.assertRegex(said, "bad_|malformed|truncated|too_large|unavailable", "no bit was noticed")
 
     def test_serve_port(self):
         self.every_fault("serve")

@@ -336,6 +336,7 @@ class SeveralSources(Sharing):
         self.assertIn("bad_hash", sources[lies]["last_error"])
         self.assertEqual(sources[good]["state"], "ready")
         self.assertFalse(self.said("m1", "sync failed"))
+        self.assertTrue(self.said("m1", f"none of that was taken: {lies}: bad_hash"))
         self.assertEqual(self.metric("m1.state", "mirrorbus_tree_sources_set_aside_total"), 1)
 
     def serve_http(self, handler, **attributes):

@@ -131,7 +131,7 @@ TEST_CASE("what one source lacks comes from the next", "[sources]") {
         content(number);
   SourceList list(first.clock);
   list.set(SourceList::configured({first.url, second.url}));
-  ManySources all(list, [&] { return list.order(); });
+  ManySources all(list, [&](const std::string&) { return list.order(); });
   Taker taker(all);
   all.fetch_objects(wanted, taker);
   CHECK(taker.got.size() == 10);
@@ -151,7 +151,7 @@ TEST_CASE("who is away for long does not hold back what the others lack", "[sour
   SourceList list(clock);
   list.set(SourceList::configured({"http://127.0.0.1:1", there.url}));
   const auto fetch = [&] {
-    ManySources all(list, [&] { return list.order(); });
+    ManySources all(list, [&](const std::string&) { return list.order(); });
     Taker taker(all);
     try {
       all.fetch_objects(wanted, taker);
@@ -187,7 +187,7 @@ TEST_CASE("what a source spoils comes from the next, and after three it is set a
   }
   SourceList list(liar.clock);
   list.set(SourceList::configured({liar.url, good.url}));
-  ManySources all(list, [&] { return list.order(); });
+  ManySources all(list, [&](const std::string&) { return list.order(); });
   Taker taker(all);
   ask_again_and_again(all, wanted, taker);
   CHECK(taker.got.size() == 20);
@@ -214,7 +214,7 @@ TEST_CASE("an answer that breaks off goes on elsewhere", "[sources]") {
   broken.cut_at = 3 * (proto::kContentHeaderSize + content(0).size()) + 5;
   SourceList list(good.clock);
   list.set(SourceList::configured({broken.url, good.url}));
-  ManySources all(list, [&] { return list.order(); });
+  ManySources all(list, [&](const std::string&) { return list.order(); });
   Taker taker(all);
   all.fetch_objects(wanted, taker);
   CHECK(taker.got.size() == 8);
@@ -229,7 +229,7 @@ TEST_CASE("a server that only holds files is asked for each", "[sources]") {
     files.things[wanted[static_cast<std::size_t>(number)].hash] = content(number);
   SourceList list(files.clock);
   list.set(SourceList::configured({files.url}));
-  ManySources all(list, [&] { return list.order(); });
+  ManySources all(list, [&](const std::string&) { return list.order(); });
   Taker taker(all);
   all.fetch_objects(wanted, taker);
   CHECK(taker.got.size() == 5);
@@ -242,7 +242,9 @@ struct Namers {
   SourceList& list;
   std::vector<SourceList::Named> named;
   std::size_t next = 0;
-  std::vector<std::string> operator()() {
+  std::vector<std::string> troubles{};  // as each time told
+  std::vector<std::string> operator()(const std::string& trouble) {
+    troubles.push_back(trouble);
     if (next < named.size()) list.add({named[next]});
     ++next;
     return list.order();
@@ -272,6 +274,9 @@ TEST_CASE("where all that was named fails, others are asked within the same work
   CHECK(taker.got.size() == 6);
   CHECK(taker.lacking.empty());
   CHECK(namers.next == 3);  // and no further
+  CHECK(namers.troubles[0].empty());
+  CHECK(namers.troubles[1].find(first) != std::string::npos);
+  if (which == 2) CHECK(namers.troubles[1].find("too_large") != std::string::npos);
   // What nobody has is asked for until there is nobody else.
   const std::vector<tree::Wanted> nowhere{{proto::sha256("nowhere"), 7}};
   CHECK_THROWS_AS(all.fetch_objects(nowhere, taker), tree::SourceError);  // one may be back soon
@@ -325,7 +330,7 @@ TEST_CASE("what was cancelled is not a source's failure", "[sources]") {
   Server server;
   SourceList list(server.clock);
   list.set(SourceList::configured({server.url}));
-  ManySources all(list, [&] { return list.order(); });
+  ManySources all(list, [&](const std::string&) { return list.order(); });
   all.cancel();
   Taker taker(all);
   CHECK_THROWS_AS(all.fetch_objects(objects(1), taker), tree::Cancelled);
@@ -347,7 +352,7 @@ TEST_CASE("a source that another host names at our loopback address is not asked
   CAPTURE(url);
   SourceList list(good.clock);
   const auto fetch = [&] {
-    ManySources all(list, [&] { return list.order(); });
+    ManySources all(list, [&](const std::string&) { return list.order(); });
     Taker taker(all);
     all.fetch_objects(wanted, taker);
     CHECK(taker.got.size() == 4);
