@@ -10,7 +10,7 @@ using Pull = proto::HaveAnswer::Pull;
 using namespace std::chrono_literals;
 
 constexpr std::size_t kNamed = 4;  // sources in one answer
-constexpr base::Duration kPulling = 2s, kTelling = 2s, kAtLeast = 250ms, kMostLater = 10s;
+constexpr base::Duration kPulling = 2s, kTelling = 2s, kAtLeast = 100ms, kMostLater = 10s;
 
 }  // namespace
 
@@ -39,16 +39,18 @@ PullDesk::Peer* PullDesk::peer(const Asker& who, const proto::Bytes& key, base::
   return &peer;
 }
 
-// Who pulls from whom, but for the slow; returns how many pull here.
-std::size_t PullDesk::count_guests(base::MonoTime now) {
-  std::size_t here = 0;
+// Who pulls from whom, but for the slow; returns who pulls here.
+PullDesk::Pulling PullDesk::count_guests(base::MonoTime now) {
+  Pulling here;
   for (auto& [name, host] : hosts_) host.here = host.away = host.guests = 0;
   for (auto& [key, peer] : peers_) peer.guests = 0;
   for (const auto& [key, peer] : peers_) {
     if (peer.until <= now || now - peer.since >= kSlow) continue;
     ++(peer.at.empty() ? peer.host->here : peer.host->away);
     if (peer.at.empty()) {
-      if (now - peer.host->since < kSlow) ++here;
+      if (now - peer.host->since >= kSlow) continue;
+      ++here.all;
+      here.to_serve += !peer.content.empty();
     } else if (const auto at = peers_.find(peer.at); at != peers_.end()) {
       ++at->second.guests;
       ++at->second.host->guests;
@@ -150,12 +152,14 @@ PullDesk::Verdict PullDesk::give(Peer& asker, const proto::Bytes& key, std::uint
   }
   asker.until = {};
   asker.pulls = want;
-  const std::size_t here = count_guests(now);
+  const Pulling here = count_guests(now);
   const Holders others = holders(key, want, now);
   // Of the first few half at most from one place.
   const bool first = begun_ < limits_.first && 2 * host.begun < limits_.first;
-  // After them only if nobody has it, and nobody is about to.
-  const bool room = first ? here < limits_.here : here == 0 && others.best.empty();
+  // After them only if nobody has it for others, and nobody is about to: of those who never will
+  // have it for others as many at a time as of the first.
+  const bool room = here.all < limits_.here &&
+                    (first || (others.best.empty() && here.to_serve == 0));
   if (held >= want && room && host.here == 0) return let_in(asker, want, now);
   const auto has_room = [&](const Peers::value_type* each) {
     return each->second.guests < limits_.elsewhere;

@@ -81,7 +81,10 @@ class PullDesk {
 
   Peer* peer(const Asker& who, const proto::Bytes& key, base::MonoTime now);
   void forget_old(base::MonoTime now);
-  std::size_t count_guests(base::MonoTime now);
+  struct Pulling {
+    std::size_t all = 0, to_serve = 0;  // to_serve: others can pull from them then
+  };
+  Pulling count_guests(base::MonoTime now);
   struct Holders {
     std::vector<const Peers::value_type*> best;  // a few to name
     std::size_t all = 0;

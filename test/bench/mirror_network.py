@@ -10,7 +10,9 @@ import sys
 import tempfile
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "integration"))
+for folder in "integration", "fault":
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / folder))
+import namespaces  # noqa: E402
 from world import end_agent, free_ports, make_key  # noqa: E402
 
 
@@ -22,14 +24,19 @@ def output(*command):
     return run(*command, stdout=subprocess.PIPE).stdout
 
 
-def loopback_bytes():
-    """Received on lo: what one end sends the other receives, so this counts both directions."""
+def network_bytes():
+    """Both ways, of all that is sent here: on lo what one end sends the other receives, and what goes to and comes
+    from other hosts. What one host sends another counts on both ways."""
+    total = 0
     with open("/proc/net/dev", encoding="ascii") as table:
         for line in table:
             name, _, numbers = line.partition(":")
+            received, *others = numbers.split() or [0]
             if name.strip() == "lo":
-                return int(numbers.split()[0])
-    raise RuntimeError("no loopback interface")
+                total += int(received)
+            elif name.strip().startswith("host"):
+                total += int(received) + int(others[7])
+    return total
 
 
 def cpu_seconds(pid):
@@ -74,21 +81,25 @@ class Daemon:
         self.publish, self.serve, self.content = free_ports(3)
         self.path = path
         self.role = role
+        self.address, self.inside = network.address, []
         self.how = "manual"  # or "auto"
         self.process = None
 
+    def move_to(self, host):
+        self.address, self.inside = host.there, host.inside
+
     def write(self, everyone):
         sources = ", ".join(
-            f'{{ publish = "tcp://127.0.0.1:{d.publish}", serve = "tcp://127.0.0.1:{d.serve}" }}' for d in everyone)
-        content = f'[content]\nlisten = "127.0.0.1:{self.content}"\n' if self.role == "origin" else ""
+            f'{{ publish = "tcp://{d.address}:{d.publish}", serve = "tcp://{d.address}:{d.serve}" }}' for d in everyone)
+        content = f'[content]\nlisten = "{self.address}:{self.content}"\n' if self.role == "origin" else ""
         with open(self.config, "w", encoding="utf-8") as config:
             config.write(f"""[bus]
 prefix = "org.example"
 environment = "dev"
 publisher = "mirrord@{self.name}.example.org"
 state = "{self.state}"
-publish = "tcp://127.0.0.1:{self.publish}"
-serve = "tcp://127.0.0.1:{self.serve}"
+publish = "tcp://{self.address}:{self.publish}"
+serve = "tcp://{self.address}:{self.serve}"
 [discovery]
 static = [{sources}]
 [signing]
@@ -110,8 +121,9 @@ max_delete = 100000000
 
     def start(self):
         log = open(f"{self.network.work}/{self.name}.log", "w", encoding="utf-8")
-        self.process = subprocess.Popen([f"{self.network.build}/services/mirror/bus-mirrord", "--config", self.config],
-                                        stdout=log, stderr=log)
+        self.process = subprocess.Popen(
+            [*self.inside, f"{self.network.build}/services/mirror/bus-mirrord", "--config", self.config],
+            stdout=log, stderr=log)
 
     def cpu(self):
         return cpu_seconds(self.process.pid)
@@ -139,17 +151,18 @@ max_delete = 100000000
 class RsyncServer:
     """`rsync --daemon` on one tree."""
 
-    def __init__(self, work, path):
+    def __init__(self, network, path):
         (port,) = free_ports(1)
-        config = f"{work}/rsyncd-{port}.conf"
+        self.hosts = network.hosts
+        config = f"{network.work}/rsyncd-{port}.conf"
         with open(config, "w", encoding="ascii") as file:
-            file.write(f"uid = root\ngid = root\nuse chroot = no\nport = {port}\naddress = 127.0.0.1\n"
-                       f"log file = {work}/rsyncd.log\n[tree]\npath = {path}\nread only = yes\n")
-        self.url = f"rsync://127.0.0.1:{port}/tree/"
+            file.write(f"uid = root\ngid = root\nuse chroot = no\nport = {port}\naddress = {network.address}\n"
+                       f"log file = {network.work}/rsyncd.log\n[tree]\npath = {path}\nread only = yes\n")
+        self.url = f"rsync://{network.address}:{port}/tree/"
         self.process = subprocess.Popen(["rsync", "--daemon", "--no-detach", f"--config={config}"])
         for _ in range(100):
             with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                if probe.connect_ex((network.address, port)) == 0:
                     return
             time.sleep(0.05)
         raise RuntimeError("the rsync daemon does not start")
@@ -160,15 +173,18 @@ class RsyncServer:
         return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
 
     def clients(self, *targets):
-        """All at once. Wall seconds, bytes both ways, CPU seconds of the server."""
-        before_bytes, before_cpu = loopback_bytes(), self.children_cpu()
+        """All at once, each on a host of its own if there are any. Wall seconds, bytes both ways, CPU seconds of the
+        server."""
+        inside = [host.inside for host in self.hosts] or [[] for _ in targets]
+        before_bytes, before_cpu = network_bytes(), self.children_cpu()
         start = time.monotonic()
-        running = [subprocess.Popen(["rsync", "-aH", "--delete", self.url, f"{target}/"]) for target in targets]
+        running = [subprocess.Popen([*where, "rsync", "-aH", "--delete", self.url, f"{target}/"])
+                   for where, target in zip(inside, targets)]
         if any(client.wait() for client in running):
             raise RuntimeError("rsync failed")
         seconds = time.monotonic() - start
         time.sleep(0.2)  # the server's children are reaped
-        return seconds, loopback_bytes() - before_bytes, self.children_cpu() - before_cpu
+        return seconds, network_bytes() - before_bytes, self.children_cpu() - before_cpu
 
     def stop(self):
         self.process.terminate()
@@ -177,10 +193,19 @@ class RsyncServer:
 
 class Network:
     """A folder with keys and daemons, which end when it is closed. The folder goes when the bench ends: on ext4
-    files are made many times more slowly for a minute after many were deleted."""
+    files are made many times more slowly for a minute after many were deleted. `hosts`: so many for mirrors, each
+    with an address of its own, and one network to all of them; else all is at one address."""
 
-    def __init__(self, build, where, keep=False):
+    def __init__(self, build, where, keep=False, hosts=0):
         self.build, self.keep = os.path.abspath(build), keep
+        self.address, self.hosts = "127.0.0.1", []
+        if hosts:
+            self.address = "10.77.0.1"
+            run("ip", "address", "replace", f"{self.address}/32", "dev", "lo")
+            for number in range(1, hosts + 1):
+                host = namespaces.Host(number)
+                self.hosts.append(host)
+                run(*host.inside, "ip", "route", "add", "default", "via", host.here)
         self.work = tempfile.mkdtemp(prefix="tree-bench-", dir=where)
         self.gnupg = f"{self.work}/gnupg"
         os.mkdir(self.gnupg, 0o700)
@@ -201,12 +226,14 @@ class Network:
         return self.daemons[-1]
 
     def rsync_server(self, path):
-        self.servers.append(RsyncServer(self.work, path))
+        self.servers.append(RsyncServer(self, path))
         return self.servers[-1]
 
     def close(self):
         for each in self.daemons + self.servers:
             each.stop()
+        for host in self.hosts:
+            host.close()
         end_agent(self.gnupg)
         if self.keep:
             print("kept in", self.work)

@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 
-from mirror_network import Network, alone_on_the_network, differences, disk_bytes, loopback_bytes, output, run
+from mirror_network import Network, alone_on_the_network, differences, disk_bytes, network_bytes, output, run
 
 
 def edited_copy(tree, copy):
@@ -97,24 +97,24 @@ class Bench:
         origin.ask("wait", "bench", "--version", "1")
         self.note("first version (scan, hash, hold)", f"{time.monotonic() - start:.2f} s")
         for number, mirror in enumerate(mirrors):
-            start, before = time.monotonic(), loopback_bytes()
+            start, before = time.monotonic(), network_bytes()
             mirror.start()
             mirror.until_it_answers()
             mirror.ask("wait", "bench", "--version", "1")
             if number == 0:
-                self.note("first sync", f"{time.monotonic() - start:.2f} s", f"{(loopback_bytes() - before) / 1e6:.1f} MB")
+                self.note("first sync", f"{time.monotonic() - start:.2f} s", f"{(network_bytes() - before) / 1e6:.1f} MB")
         for mirror in mirrors[1:]:
             mirror.ask("pause", "bench")
 
         run("rsync", "-a", "--delete", self.second + "/", f"{work}/a/tree/")
         os.sync()
-        before = loopback_bytes()
+        before = network_bytes()
         start = time.monotonic()
         version = origin.ask("publish", "bench")
         published = time.monotonic()
         mirrors[0].ask("wait", "bench", "--version", str(version))
         done = time.monotonic()
-        our_bytes = loopback_bytes() - before
+        our_bytes = network_bytes() - before
         cpus = []
         until_at_rest(origin)  # it looks once more at what was changed so lately
         for mirror in mirrors[1:]:

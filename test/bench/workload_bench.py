@@ -2,7 +2,7 @@
 """Workloads of real mirror networks, rsync beside each in the same run.
 
   workload_bench.py --build BUILD [--only B2,B6] [--mirrors 1,8] [--entries N] [--first DIR --second DIR]
-                    [--packages FILE] [--work DIR] [--origin DIR] [--peers] [--turns N]
+                    [--packages FILE] [--work DIR] [--origin DIR] [--peers] [--turns N] [--hosts]
 
   B1  (with B2) a large Debian-shaped tree, nothing changes: what a poll costs, and what being told costs
   B2  the same, 0.1 % of it new, 0.05 % gone, 30 files of metadata written anew
@@ -18,7 +18,8 @@
       pack over all of them, which is what another origin makes that publishes only the last
   LAT 100 files change, --rounds times: from the end of the quiet period until a mirror has them all
 
-Each with so many mirrors, and as many rsync clients at once. Times of a change: `publish` is scan, pack and
+Each with so many mirrors, and as many rsync clients at once; all at one address, or with --hosts each in a network
+namespace of its own, joined to the origin's by a veth. Times of a change: `publish` is scan, pack and
 event; `visible` is from the event until the last mirror has committed. Bytes are those of the loopback
 interface, both ways, in a network of the bench's own. Deletions of large trees are left to the end, since ext4
 makes files ten times more slowly for minutes after one: --work is best on one that was made a moment ago. --origin
@@ -36,7 +37,7 @@ import subprocess
 import sys
 import time
 
-from mirror_network import Network, alone_on_the_network, differences, loopback_bytes, run
+from mirror_network import Network, alone_on_the_network, differences, network_bytes, run
 import peers
 
 SEED = 20261126
@@ -219,7 +220,7 @@ def mb(count):
 
 
 def measure(options, workload, mirrors):
-    network = Network(options.build, options.work)
+    network = Network(options.build, options.work, hosts=mirrors if options.hosts else 0)
     try:
         return run_workload(options, network, workload, mirrors)
     finally:
@@ -230,6 +231,8 @@ def run_workload(options, network, workload, count):
     work = network.work
     origin = network.daemon("origin", "origin", network.folder(options.origin))
     mirrors = [network.daemon(f"m{i}", "mirror", f"m{i}") for i in range(count)]
+    for mirror, host in zip(mirrors, network.hosts):
+        mirror.move_to(host)
     for daemon in network.daemons:
         daemon.write([origin])
     workload.make(origin.path)
@@ -246,12 +249,12 @@ def run_workload(options, network, workload, count):
     if not options.ours_first:
         theirs = server.clients(*targets)
         os.sync()
-    before, cpu, start = loopback_bytes(), origin.cpu(), time.monotonic()
+    before, cpu, start = network_bytes(), origin.cpu(), time.monotonic()
     for mirror in mirrors:
         mirror.start()
     for mirror in mirrors:
         mirror.until_it_answers().ask("wait", "bench", "--version", "1")
-    ours = time.monotonic() - start, loopback_bytes() - before, origin.cpu() - cpu
+    ours = time.monotonic() - start, network_bytes() - before, origin.cpu() - cpu
     if options.ours_first:
         theirs = server.clients(*targets)
         os.sync()
@@ -268,13 +271,13 @@ def run_workload(options, network, workload, count):
     workload.change(origin.path)
     os.sync()
     time.sleep(0.1)
-    before, cpu, start = loopback_bytes(), origin.cpu(), time.monotonic()
+    before, cpu, start = network_bytes(), origin.cpu(), time.monotonic()
     version = origin.ask("publish", "bench")
     published, after_publish = time.monotonic() - start, origin.cpu()
     for mirror in mirrors:
         mirror.ask("wait", "bench", "--version", str(version))
     done = time.monotonic() - start
-    ours = done, loopback_bytes() - before, origin.cpu() - after_publish
+    ours = done, network_bytes() - before, origin.cpu() - after_publish
     os.sync()
     theirs = server.clients(*targets)
     row = Row(workload.name + (f", {count} mirrors" if count > 1 else ""), workload.what)
@@ -302,10 +305,10 @@ def check(origin, mirrors):
 def idle(network, origin, mirrors, server, targets):
     """B1: what it costs that nothing happens, a minute of it, and what one poll of each client costs."""
     seconds = 60
-    before, cpu = loopback_bytes(), origin.cpu()
+    before, cpu = network_bytes(), origin.cpu()
     own = sum(m.cpu() for m in mirrors)
     time.sleep(seconds)
-    told = loopback_bytes() - before
+    told = network_bytes() - before
     start = time.monotonic()
     version = origin.ask("publish", "bench")
     looked = time.monotonic() - start
@@ -379,10 +382,10 @@ def behind(options, kind):
                     version = origin.ask("publish", "bench")
             if one_pack:
                 version = origin.ask("publish", "bench")
-            before, start = loopback_bytes(), time.monotonic()
+            before, start = network_bytes(), time.monotonic()
             mirror.start()
             mirror.until_it_answers().ask("wait", "bench", "--version", str(version))
-            fetched.append((loopback_bytes() - before, time.monotonic() - start))
+            fetched.append((network_bytes() - before, time.monotonic() - start))
             check(origin, [mirror])
             if one_pack:
                 theirs = network.rsync_server(origin.path).clients(copy)
@@ -399,6 +402,7 @@ def main():
     parser.add_argument("--build", required=True)
     parser.add_argument("--only", default="")
     parser.add_argument("--mirrors", default="1")
+    parser.add_argument("--hosts", action="store_true", help="a network namespace for each mirror")
     parser.add_argument("--entries", type=int, default=20_000)
     parser.add_argument("--first")
     parser.add_argument("--second")

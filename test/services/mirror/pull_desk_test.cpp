@@ -107,15 +107,32 @@ TEST_CASE("who is slow keeps its place and holds up nobody", "[desk]") {
     CHECK(d.said(who, 0, 7, "").pull == Pull::Here);
     if (who > 1) d.said(who, 7, 0, "");
   }
-  CHECK(d.said(5, 0, 7).pull == Pull::Later);
+  CHECK(d.said(5, 0, 7, "").pull == Pull::Here);
   for (auto waited = base::Duration{}; waited < PullDesk::kSlow; waited += 2s) {
-    CHECK(d.said(5, 0, 7).pull == Pull::Later);
+    CHECK(d.said(6, 0, 7).pull == Pull::Later);
     d.clock.pass(2s);
-    CHECK(d.said(1, 0, 7, "").pull == Pull::Here);
+    for (int who : {1, 5}) CHECK(d.said(who, 0, 7, "").pull == Pull::Here);
   }
-  CHECK(d.said(5, 0, 7).pull == Pull::Here);
-  CHECK(d.said(6, 0, 7).pull == Pull::Later);
-  CHECK(d.said(1, 0, 7, "").pull == Pull::Here);
+  CHECK(d.said(6, 0, 7).pull == Pull::Here);
+  CHECK(d.said(7, 0, 7).pull == Pull::Later);
+  for (int who : {1, 5}) CHECK(d.said(who, 0, 7, "").pull == Pull::Here);
+}
+
+TEST_CASE("after the first few two at a time, but beside one that will serve nobody", "[desk]") {
+  Desk d;
+  for (int who = 1; who < 5; ++who) {
+    CHECK(d.said(who, 0, 7, "").pull == Pull::Here);
+    d.said(who, 7, 0, "");
+  }
+  CHECK(d.said(5, 0, 7, "").pull == Pull::Here);
+  CHECK(d.said(6, 0, 7, "").pull == Pull::Here);
+  CHECK(d.said(7, 0, 7).pull == Pull::Later);
+  d.said(6, 7, 0, "");
+  CHECK(d.said(7, 0, 7).pull == Pull::Here);
+  d.said(5, 7, 0, "");
+  CHECK(d.said(8, 0, 7, "").pull == Pull::Later);
+  d.said(7, 7, 0);
+  CHECK(d.said(8, 0, 7, "").pull == Pull::Others);
 }
 
 TEST_CASE("a place is for one version", "[desk]") {
