@@ -15,6 +15,10 @@ std::string AskingOrder::next(const std::vector<std::string>& who, base::MonoTim
 
 void AskingOrder::misled(const std::string& endpoint, base::MonoTime now) {
   done_.insert(endpoint);
+  ask_late(endpoint, now);
+}
+
+void AskingOrder::ask_late(const std::string& endpoint, base::MonoTime now) {
   std::erase_if(misled_, [&](const auto& each) { return now - each.second > kMisled; });
   misled_[endpoint] = now;
 }
@@ -23,6 +27,20 @@ AskingOrder::Then AskingOrder::waits(const std::string& endpoint,
                                      const std::vector<std::string>& who, base::MonoTime now) {
   if (once_.insert(endpoint).second) return Then::AskAgain;
   waiting_.insert(endpoint);
+  return next_of(who, now);
+}
+
+AskingOrder::Then AskingOrder::puts_off(const std::string& endpoint,
+                                        const std::vector<std::string>& who, base::MonoTime now) {
+  const auto since = put_off_.emplace(endpoint, now).first;
+  if (now - since->second < kPatience) return Then::AskAgain;
+  put_off_.erase(since);
+  ask_late(endpoint, now);
+  waiting_.insert(endpoint);
+  return next_of(who, now);
+}
+
+AskingOrder::Then AskingOrder::next_of(const std::vector<std::string>& who, base::MonoTime now) {
   if (!next(who, now).empty()) return Then::AskNext;
   waiting_.clear();
   return Then::NobodyElse;
@@ -31,6 +49,7 @@ AskingOrder::Then AskingOrder::waits(const std::string& endpoint,
 void AskingOrder::new_try() {
   done_.clear();
   once_.clear();
+  put_off_.clear();
   waiting_.clear();
 }
 

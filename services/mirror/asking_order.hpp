@@ -16,6 +16,8 @@ class AskingOrder {
  public:
   // So long after what one named came to nothing the others are asked before.
   static constexpr base::Duration kMisled = std::chrono::minutes(10);
+  // Who has a version puts us off for no longer than that before others are asked.
+  static constexpr base::Duration kPatience = std::chrono::seconds(20);
 
   // Who of these is asked next in this try; empty: all have been.
   std::string next(const std::vector<std::string>& who, base::MonoTime now) const;
@@ -29,12 +31,20 @@ class AskingOrder {
   // perhaps, and the next of `who` is asked; if there is none, those who wait are asked anew.
   enum class Then { AskAgain, AskNext, NobodyElse };
   Then waits(const std::string& endpoint, const std::vector<std::string>& who, base::MonoTime now);
+  // It says that we are to wait, and has the version: asked again for kPatience, then as above, and
+  // for kMisled after the others. A crowd may be before us there, or there is no end to it.
+  Then puts_off(const std::string& endpoint, const std::vector<std::string>& who,
+                base::MonoTime now);
 
   void new_try();
 
  private:
-  std::set<std::string> done_, once_, waiting_;   // in this try; who waits, once and since
-  std::map<std::string, base::MonoTime> misled_;  // when; not for longer than kMisled
+  void ask_late(const std::string& endpoint, base::MonoTime now);
+  Then next_of(const std::vector<std::string>& who, base::MonoTime now);
+
+  std::set<std::string> done_, once_, waiting_;      // in this try; who waits, once and since
+  std::map<std::string, base::MonoTime> put_off_{};  // in this try, since when by whom
+  std::map<std::string, base::MonoTime> misled_;     // when; not for longer than kMisled
 };
 
 }  // namespace mirrorbus::mirror

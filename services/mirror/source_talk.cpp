@@ -140,12 +140,15 @@ void SourceTalk::ask_to_pull(std::uint64_t version, OnPlace on_place) {
                      std::optional<Heard> heard) mutable {
     if (want_ != version || want_at_ != who) return;  // that try is over
     told_ = heard ? heard->said.pull : Pull::None;
-    if (told_ == Pull::Later && heard->said.number < version) {
+    if (told_ == Pull::Later) {
       using Then = AskingOrder::Then;
-      const Then then = turn_.waits(who, askable(), loop_.now().mono);
+      const bool has_it = heard->said.number >= version;
+      const base::MonoTime now = loop_.now().mono;
+      const Then then = has_it ? turn_.puts_off(who, askable(), now)
+                               : turn_.waits(who, askable(), now);
       if (then == Then::AskNext) return ask_to_pull(version, std::move(on_place));
       // Not for who has nothing, where something is to be had that was to be spared only.
-      if (then == Then::NobodyElse && failing_) heard.reset();
+      if (then == Then::NobodyElse && !has_it && failing_) heard.reset();
     }
     on_place(std::move(heard));
   });

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """A serve socket on another host that names sources, and a server there that redirects: hostile_namer.py SERVE HTTP
-TO NUMBER URL...: answers every `have` with the URLs, as places that have version NUMBER; what is asked of HTTP is sent
-to TO. Says "ready", and ends with its standard input."""
+TO NUMBER URL...: answers every `have` with the URLs, as places that have version NUMBER, or without any, that one is to
+ask again later; what is asked of HTTP is sent to TO. Says "ready", and ends with its standard input."""
 import http.server
 import sys
 import threading
@@ -42,7 +42,7 @@ def main(serve, listen, to, number, *urls):
             asked = msgpack.unpackb(request)
             answer = {"v": 1, "id": asked["id"], "status": "not_held"}
             if asked["verb"] == "have":
-                answer |= {"status": "ok", "number": int(number), "content": "", "pull": "others",
+                answer |= {"status": "ok", "number": int(number), "content": "", "pull": "others" if urls else "later",
                            "sources": list(urls), "again_ms": 1000}
             router.send_multipart([who, msgpack.packb(answer)])
     zmq.Context.instance().destroy(0)

@@ -1,11 +1,13 @@
 #!/usr/bin/python3
-"""A peer on another host names sources: our loopback address, our other address, in every spelling, and a server of
-its own that redirects there. None of it is ever connected to."""
+"""What a peer on another host says about where to pull. It names our loopback address, our other address, in every
+spelling, and a server of its own that redirects there: none of it is ever connected to. It has the version, and says
+for ever that we are to wait: others are asked."""
 import pathlib
 import socket
 import subprocess
 import sys
 import threading
+import time
 
 import namespaces
 from faulty_trees import Mirroring, RandomTree, free_ports, main, until
@@ -63,6 +65,22 @@ class NamedSources(Mirroring):
         self.assertEqual(process.stdout.readline(), "ready\n")
         return f"tcp://{there}:{SERVE}"
 
+    def first_asks(self, serve, more=""):
+        text = self.mirror_config.read_text().replace("static = [", f'static = [{{ serve = "{serve}" }}, ', 1)
+        self.mirror_config.write_text(text + more)
+
+    def test_who_puts_off_for_ever_is_left(self):
+        self.config("origin", ORIGIN.format(dir=self.dir))
+        RandomTree(self.tree, 100, 4)
+        self.up("origin")
+        version = self.publish()
+        self.first_asks(self.namer(version, []))
+        began = time.monotonic()
+        self.up("mirror")
+        self.reaches(version)
+        self.assertLess(time.monotonic() - began, 45)
+        self.assertSame("past one that puts off")
+
     def test_nothing_of_ours_is_connected_to(self):
         content, dead = free_ports(2)
         self.config("origin", ORIGIN.format(dir=self.dir).replace("127.0.0.1:0", f"127.0.0.1:{content}"),
@@ -75,8 +93,7 @@ class NamedSources(Mirroring):
         redirecting = f"http://{self.host.there}:{HTTP}"
         serve = self.namer(version, [*inward, redirecting])
         good = f"http://127.0.0.1:{content}"
-        text = self.mirror_config.read_text().replace("static = [", f'static = [{{ serve = "{serve}" }}, ', 1)
-        self.mirror_config.write_text(text + f'source = ["{good}"]\n')
+        self.first_asks(serve, f'source = ["{good}"]\n')
         self.up("mirror")
         self.reaches(version)
         self.assertSame("past all that was named")

@@ -74,3 +74,38 @@ TEST_CASE("who waits for a version itself holds up nobody who can ask another", 
   CHECK(turn.waits("a", {"a"}, now) == Then::AskAgain);
   CHECK(turn.waits("a", {"a"}, now) == Then::NobodyElse);
 }
+
+TEST_CASE("who has a version and always puts us off is left for the next", "[asking]") {
+  using Then = AskingOrder::Then;
+  test::VirtualClock clock;
+  AskingOrder turn;
+  const Who who{"a", "b"};
+  const auto puts_off = [&](const char* endpoint) {
+    return turn.puts_off(endpoint, who, clock.time.mono);
+  };
+  const auto next = [&] { return turn.next(who, clock.time.mono); };
+  CHECK(puts_off("a") == Then::AskAgain);
+  clock.pass(AskingOrder::kPatience - 1s);
+  CHECK(puts_off("a") == Then::AskAgain);
+  CHECK(next() == "a");
+  clock.pass(1s);
+  CHECK(puts_off("a") == Then::AskNext);
+  CHECK(next() == "b");
+  CHECK(puts_off("b") == Then::AskAgain);
+  clock.pass(AskingOrder::kPatience);
+  // All do: they are asked anew, in their turn.
+  CHECK(puts_off("b") == Then::NobodyElse);
+  CHECK(next() == "a");
+  CHECK(puts_off("a") == Then::AskAgain);
+  clock.pass(AskingOrder::kPatience);
+  CHECK(puts_off("a") == Then::AskNext);
+  // In the next try the other way about, until some time has passed.
+  AskingOrder other;
+  other.puts_off("a", who, clock.time.mono);
+  clock.pass(AskingOrder::kPatience);
+  other.puts_off("a", who, clock.time.mono);
+  other.new_try();
+  CHECK(other.next(who, clock.time.mono) == "b");
+  clock.pass(AskingOrder::kMisled + 1s);
+  CHECK(other.next(who, clock.time.mono) == "a");
+}
