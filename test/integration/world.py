@@ -1,5 +1,4 @@
 """A small bus in a directory of its own: keys, daemons and tools, started and ended as a test needs."""
-import contextlib
 import json
 import os
 import pathlib
@@ -12,6 +11,8 @@ import tempfile
 import threading
 import time
 import unittest
+
+from ports import free_ports  # noqa: F401, of which most worlds need some
 
 ENVIRONMENT = {**os.environ, "LC_ALL": "C"}
 COMMON = """
@@ -54,21 +55,6 @@ def until(what, condition, timeout=60, pause=0.02):
             raise AssertionError(f"not in {timeout} s: {what() if callable(what) else what}")
         time.sleep(pause)
     return found
-
-def free_ports(count):
-    """Free for TCP and UDP. Held together, so that no number comes twice."""
-    with contextlib.ExitStack() as held:
-        ports = []
-        while len(ports) < count:
-            tcp = held.enter_context(socket.socket())
-            udp = held.enter_context(socket.socket(type=socket.SOCK_DGRAM))
-            tcp.bind(("127.0.0.1", 0))
-            try:
-                udp.bind(tcp.getsockname())
-            except OSError:
-                continue
-            ports.append(tcp.getsockname()[1])
-        return ports
 
 def make_key(home, name, become=()):
     """The fingerprint of a new key in a GnuPG home that is there, made as whom `become` makes us."""
