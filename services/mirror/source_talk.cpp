@@ -40,6 +40,8 @@ void SourceTalk::wake() {
       peer.soon = true;
     else if (peer.said)
       peer.due = {};
+  // When whoever calls is done; somebody may be waiting for our place.
+  if (!stopped_) tick_.start(0ms, [this] { tick(); });
 }
 
 void SourceTalk::look_around() {

@@ -99,6 +99,7 @@ class Stager {
   Wanted wanted(std::uint32_t number) const {
     return {p_.plan.inodes[number].content, p_.plan.inodes[number].size};
   }
+  bool by_range(const Wanted& wanted) const;
   void fetch_small(ContentSource& source, const std::vector<std::uint32_t>& numbers);
   void fetch_large(ContentSource& source, const Wanted& wanted);
   void report();

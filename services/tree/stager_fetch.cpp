@@ -15,7 +15,10 @@ using proto::Hash;
 
 namespace {
 
-constexpr std::uint64_t kLargeBytes = 8 * 1024 * 1024;   // asked for by range
+// What has come of one that is cut off need not come again: the rest is asked for by range.
+constexpr std::uint64_t kResumedBytes = 8 * 1024 * 1024;
+// Larger ones are by range from the start. Nothing else is staged meanwhile.
+constexpr std::uint64_t kLargeBytes = 16 * 1024 * 1024;
 constexpr std::uint64_t kBatchBytes = 64 * 1024 * 1024;  // in one request
 
 }  // namespace
@@ -54,7 +57,8 @@ class Stager::FetchSink : public ContentSink {
     inode_ = *found;
     wanted_ = stager_.wanted(inode_);
     if (wanted_.size_bytes > kBufferBytes)
-      file_.emplace(stager_.p_.staging, wanted_);
+      file_.emplace(stager_.p_.staging, wanted_,
+                    wanted_.size_bytes > kResumedBytes && !stager_.p_.staging.has_part(hash));
     else
       buffer_.emplace().reserve(wanted_.size_bytes);
   }
@@ -161,7 +165,7 @@ void Stager::fetch(ContentSource& source) {
   for (std::size_t round = 0; round <= source.places() && !wanted_.empty(); ++round) {
     std::vector<std::uint32_t> small;
     for (const std::uint32_t number : wanted_numbers()) {
-      if (p_.plan.inodes[number].size > kLargeBytes)
+      if (by_range(wanted(number)))
         fetch_large(source, wanted(number));
       else
         small.push_back(number);
@@ -169,6 +173,11 @@ void Stager::fetch(ContentSource& source) {
     fetch_small(source, small);
   }
   progress_.phase = Phase::Staging;
+}
+
+bool Stager::by_range(const Wanted& wanted) const {
+  return wanted.size_bytes > kLargeBytes ||
+         (wanted.size_bytes > kResumedBytes && p_.staging.has_part(wanted.hash));
 }
 
 void Stager::fetch_small(ContentSource& source, const std::vector<std::uint32_t>& numbers) {

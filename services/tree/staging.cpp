@@ -165,6 +165,10 @@ void Staging::clear() {
     if (name != kBootFile) ops_.remove_all(dir_.get(), name);
 }
 
+bool Staging::has_part(const Hash& hash) const {
+  return ::faccessat(dir(), partial_name(hash).c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
 StagedFile::StagedFile(Staging& staging, const Wanted& wanted, bool partial)
     : staging_(staging),
       wanted_(wanted),

@@ -44,6 +44,8 @@ class Staging {
   // What the last run left was left since the machine was started: sort_leftovers() found so.
   bool left_in_this_boot() const { return left_in_this_boot_; }
   std::optional<std::uint32_t> claim(const Wanted& content);
+  // Whether a transfer of it that was cut off has left something.
+  bool has_part(const proto::Hash& hash) const;
 
   // Stages a content that was hashed already, at one go; the number of its c name. Any thread.
   std::uint32_t put(const proto::Hash& hash, proto::ByteView content);
