@@ -53,11 +53,11 @@ def peak_rss_mb(pid):
     return 0
 
 
-def alone_on_the_network():
-    """From here on in a network namespace with nothing but a loopback interface."""
+def alone_on_the_network(*also):
+    """From here on in a network namespace with nothing but a loopback interface. `also`: as unshare has them."""
     if os.geteuid() == 0 and "BENCH_ALONE" not in os.environ:
         os.environ["BENCH_ALONE"] = "yes"
-        os.execvp("unshare", ["unshare", "--net", "bash", "-c", 'ip link set lo up && exec "$@"', "bash",
+        os.execvp("unshare", ["unshare", "--net", *also, "bash", "-c", 'ip link set lo up && exec "$@"', "bash",
                               sys.executable, *sys.argv])
 
 
