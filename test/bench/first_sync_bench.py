@@ -10,48 +10,28 @@ on disk. rsync's: until it ends, with everything in the page cache, and then unt
 """
 import argparse
 import os
+import pathlib
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
-from mirror_network import Network, alone_on_the_network, differences, output, run
+from mirror_network import Network, alone_on_the_network, differences  # and the way to test/fault
+from disk_image import DiskImage
 
 
-class Disk:
-    """Mounted for this process alone, and gone with it."""
-
-    def __init__(self, work, size):
-        self.image = f"{work}/first-sync-{os.getpid()}.img"
-        self.mount = tempfile.mkdtemp(prefix="first-sync-", dir=work)
-        self.size = size
-
-    def renew(self):
-        self.clear()
-        run("truncate", "-s", self.size, self.image)
-        run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", self.image)
-        device = output("losetup", "--find", "--show", "--direct-io=on", self.image).strip()
-        try:
-            run("mount", device, self.mount)
-        finally:
-            run("losetup", "--detach", device)  # once it is unmounted
-        os.sync()
-
-    def clear(self):
-        if os.path.ismount(self.mount):
-            run("umount", self.mount)
-
-    def close(self):
-        self.clear()
-        os.rmdir(self.mount)
-        if os.path.exists(self.image):
-            os.unlink(self.image)
+def renew(disk):
+    disk.unmount()
+    disk.make_new()
+    disk.mount()
+    os.sync()
 
 
 def ours(network, disk, origin, number):
-    mirror = network.daemon(f"m{number}", "mirror", disk.mount)
-    mirror.state = f"{disk.mount}/state"
+    mirror = network.daemon(f"m{number}", "mirror", disk.path)
+    mirror.state = f"{disk.path}/state"
     mirror.write([origin])
     start = time.monotonic()
     mirror.start()
@@ -65,7 +45,7 @@ def ours(network, disk, origin, number):
 
 
 def theirs(server, disk):
-    target = f"{disk.mount}/tree"
+    target = f"{disk.path}/tree"
     os.mkdir(target)
     took, _, _ = server.clients(target)
     start = time.monotonic()
@@ -79,13 +59,14 @@ def main():
     parser.add_argument("--tree", default="/usr/include")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--work", default="/var/tmp")
-    parser.add_argument("--size", default="16G")
+    parser.add_argument("--size", type=int, default=16 << 30)
     options = parser.parse_args()
     if os.geteuid() != 0:
         parser.error("mounts filesystems: run it as root")
     alone_on_the_network("--mount")
     network = Network(options.build, "/dev/shm")
-    disk = Disk(options.work, options.size)
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="first-sync-", dir=options.work))
+    disk = DiskImage(folder / "disk", options.size, measured=True)
     try:
         origin = network.daemon("origin", "origin", "a")
         origin.write([origin])
@@ -95,9 +76,9 @@ def main():
         server = network.rsync_server(origin.path)
         rows = []
         for number in range(options.rounds):
-            disk.renew()
+            renew(disk)
             we = ours(network, disk, origin, number)
-            disk.renew()
+            renew(disk)
             rows.append((we, *theirs(server, disk)))
             print("ours {:.2f} s, rsync {:.2f} s, with sync {:.2f} s".format(*rows[-1]), flush=True)
         we, they, synced = (statistics.median(column) for column in zip(*rows))
@@ -106,6 +87,7 @@ def main():
     finally:
         network.close()
         disk.close()
+        shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

@@ -27,16 +27,12 @@ def output(*command):
 def network_bytes():
     """Both ways, of all that is sent here: on lo what one end sends the other receives, and what goes to and comes
     from other hosts. What one host sends another counts on both ways."""
-    total = 0
     with open("/proc/net/dev", encoding="ascii") as table:
-        for line in table:
-            name, _, numbers = line.partition(":")
-            received, *others = numbers.split() or [0]
-            if name.strip() == "lo":
-                total += int(received)
-            elif name.strip().startswith("host"):
-                total += int(received) + int(others[7])
-    return total
+        lines = (line.partition(":") for line in table)
+        numbers = {name.strip(): [int(number) for number in rest.split()] for name, colon, rest in lines if colon}
+    received, sent = 0, 8
+    return numbers["lo"][received] + sum(
+        each[received] + each[sent] for name, each in numbers.items() if name.startswith("host"))
 
 
 def cpu_seconds(pid):
