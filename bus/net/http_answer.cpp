@@ -101,14 +101,13 @@ void HttpServer::Connection::answer(HttpResponse response) {
   if (!keep_) line("Connection", "close");
 
   const auto reason = http::obsolete_reason(static_cast<http::status>(response.status));
-  out_ = fmt::format("HTTP/1.1 {} {}\r\n{}\r\n", response.status,
-                     std::string_view(reason.data(), reason.size()), head);
-  out_at_ = 0;
+  head_ = {fmt::format("HTTP/1.1 {} {}\r\n{}\r\n", response.status,
+                       std::string_view(reason.data(), reason.size()), head)};
   if (request_.method == HttpRequest::Method::Head || bodiless) {
     file_ = {};
     producer_ = nullptr;
-  } else if (const auto* const bytes = std::get_if<proto::Bytes>(&response.body)) {
-    out_ += *bytes;
+  } else if (auto* const bytes = std::get_if<proto::Bytes>(&response.body)) {
+    body_ = {std::move(*bytes)};
   }
   sent_ = sent_mark_ = 0;
   expect_progress();
@@ -122,17 +121,20 @@ void HttpServer::Connection::expect_progress() {
   });
 }
 
+ssize_t HttpServer::Connection::send_some(const Unsent& part, bool more) {
+  return transport_->write(part.bytes.data() + part.sent, std::min(part.left(), kTurn), more);
+}
+
 ssize_t HttpServer::Connection::send_some() {
-  if (out_at_ < out_.size())
-    return transport_->write(out_.data() + out_at_, std::min(out_.size() - out_at_, kTurn),
-                             file_.length > 0);
+  if (head_.left() > 0) return send_some(head_, body_.left() > 0 || file_.length > 0);
+  if (body_.left() > 0) return send_some(body_, file_.length > 0);
   return transport_->send_file(file_.fd.get(), static_cast<off_t>(file_.offset),
                                std::min<std::uint64_t>(file_.length, kTurn));
 }
 
 void HttpServer::Connection::pump() {
   std::size_t turn = 0;
-  while (out_at_ < out_.size() || file_.length > 0) {
+  while (head_.left() > 0 || body_.left() > 0 || file_.length > 0) {
     const ssize_t got = send_some();
     if (got < 0 && errno == EINTR) continue;
     if (got < 0 && errno == EAGAIN) return wait(&Connection::pump);
@@ -144,8 +146,8 @@ void HttpServer::Connection::pump() {
       sent_mark_ = sent_;
       expect_progress();
     }
-    if (out_at_ < out_.size()) {
-      out_at_ += bytes;
+    if (Unsent* const part = head_.left() > 0 ? &head_ : body_.left() > 0 ? &body_ : nullptr) {
+      part->sent += bytes;
     } else {
       file_.offset += bytes;
       file_.length -= bytes;
@@ -158,8 +160,7 @@ void HttpServer::Connection::pump() {
       return;
     }
   }
-  out_.clear();
-  out_at_ = 0;
+  head_ = body_ = {};
   file_ = {};
   producer_ ? next_piece() : finished();
 }
@@ -175,10 +176,11 @@ void HttpServer::Connection::piece(std::uint64_t number, std::optional<proto::By
   if (closed_ || answering_ != number) return;
   const bool end = !bytes;
   if (end) producer_ = nullptr;
-  if (!chunked_)
-    out_ = bytes.value_or("");
-  else if (end || !bytes->empty())
-    out_ = fmt::format("{:x}\r\n{}\r\n", end ? 0 : bytes->size(), bytes.value_or(""));
+  body_ = {std::move(bytes).value_or("")};
+  if (chunked_ && (end || body_.left() > 0)) {
+    head_ = {fmt::format("{:x}\r\n", body_.left())};
+    body_.bytes += "\r\n";
+  }
   expect_progress();
   pump();
 }

@@ -77,6 +77,12 @@ class HttpServer::Connection : public std::enable_shared_from_this<Connection> {
   using Parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
 
   class PieceGiver;
+  struct Unsent {
+    std::string bytes;
+    std::size_t sent = 0;
+
+    std::size_t left() const { return bytes.size() - sent; }
+  };
 
   bool parser_begun() const { return buffer_.size() > 0 || parser_->is_header_done(); }
   void receive();
@@ -89,6 +95,7 @@ class HttpServer::Connection : public std::enable_shared_from_this<Connection> {
   void refuse(int status, std::string why);
   void pump();
   ssize_t send_some();
+  ssize_t send_some(const Unsent& part, bool more);
   void wait(void (Connection::*then)());
   void next_piece();
   void piece(std::uint64_t number, std::optional<proto::Bytes> bytes);
@@ -108,14 +115,13 @@ class HttpServer::Connection : public std::enable_shared_from_this<Connection> {
   boost::beast::flat_buffer buffer_{kReadAhead};
   std::optional<Parser> parser_;
 
-  // The answer: `out_`, then `file_`, then what `producer_` makes.
+  // The answer: `head_`, `body_`, then `file_`; then what `producer_` makes, a `head_` and `body_` each.
   HttpRequest request_;
   std::uint64_t answering_ = 0;  // counts requests: an old reply says nothing to a new one
   bool answered_ = false;
   bool keep_ = true;
   bool chunked_ = false;
-  std::string out_;
-  std::size_t out_at_ = 0;
+  Unsent head_, body_;
   HttpFile file_;
   HttpProducer producer_;
   std::uint64_t sent_ = 0, sent_mark_ = 0;

@@ -4,9 +4,10 @@ one is the slower one.
 
   first_sync_bench.py --build BUILD [--tree DIR] [--rounds N] [--work DIR] [--size BYTES]
 
-The filesystem is ext4 on a loop device over a sparse file of --size in --work; the origin's copy of --tree is in
-memory, as if it were on another host. Ours: from the start of the daemon until the version is committed, everything
-on disk. rsync's: until it ends, with everything in the page cache, and then until `sync` ends. As root.
+The filesystem is ext4 on a loop device over a file of --size in --work, all of it written before; the origin has its
+copy of --tree in memory, as if it were on another host. Ours: from the start of the daemon until the version is
+committed, everything on disk. rsync's: until it ends, with everything in the page cache, and then until `sync` ends.
+As root.
 """
 import argparse
 import os
@@ -59,7 +60,7 @@ def main():
     parser.add_argument("--tree", default="/usr/include")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--work", default="/var/tmp")
-    parser.add_argument("--size", type=int, default=16 << 30)
+    parser.add_argument("--size", type=int, default=6 << 30)
     options = parser.parse_args()
     if os.geteuid() != 0:
         parser.error("mounts filesystems: run it as root")
