@@ -139,6 +139,8 @@ void MirrorRole::verify(bool repair, peer::ControlReply reply) {
           repaired = repaired && (result.state == State::Committed ||
                                   result.state == State::Unchanged);
         }
+        if (repair && !found.equal() && !found.kept.has(tree::Rot::Kind::Index))
+          repaired = engine_->tree.mend_older(*source_) && repaired;
         return verify_answer(found, repaired);
       },
       [this, before, reply = std::move(reply)](base::Outcome<proto::Value> found) mutable {

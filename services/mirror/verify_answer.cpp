@@ -12,15 +12,17 @@ proto::Value verify_answer(const tree::VerifyResult& found, bool repaired) {
         proto::Map{{"path", proto::path_value(path.empty() ? "." : path)}, {"what", what}});
   };
   for (const auto& difference : found.differences) add(difference.path, difference.what);
-  for (const tree::Rot& rot : found.kept.rotten) add(rot.path, rot.what);
+  for (const tree::KeptReport* report : {&found.kept, &found.older})
+    for (const tree::Rot& rot : report->rotten) add(rot.path, rot.what);
+  const std::uint64_t rotten = found.kept.count + found.older.count;
   return proto::Map{{"equal", found.equal()},
-                    {"differences", found.count + found.kept.count},
-                    {"rotten", found.kept.count},
+                    {"differences", found.count + rotten},
+                    {"rotten", rotten},
                     {"files", found.files},
                     {"contents", found.kept.contents},
                     {"packs", found.kept.packs},
                     {"nodes", found.kept.nodes},
-                    {"bytes", found.bytes + found.kept.bytes},
+                    {"bytes", found.bytes + found.kept.bytes + found.older.bytes},
                     {"fidelity", describe(found.fidelity)},
                     {"repaired", repaired},
                     {"paths", std::move(paths)}};

@@ -3,6 +3,7 @@
 #include "bus/base/fd.hpp"
 #include "services/tree/mirror_state.hpp"
 #include "services/tree/pack_shelf.hpp"
+#include "services/tree/snapshot_mend.hpp"
 #include "services/tree/sync_run.hpp"
 #include "services/tree/verify_run.hpp"
 
@@ -117,6 +118,19 @@ bool MirrorTree::mend_kept(const KeptReport& found, ContentSource& source) {
     }
   }
   return mended == found.count;
+}
+
+bool MirrorTree::mend_older(ContentSource& source) {
+  if (!settings_.snapshot) return true;
+  const Snapshots snapshots = held();
+  const base::Fd work(::open(settings_.work.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!work) base::throw_errno("open work folder " + settings_.work);
+  SnapshotMend mend(settings_, index_, snapshots, source, work.get());
+  KeptReport left;
+  SnapshotCheck(settings_, index_, snapshots)
+      .run(left, [](std::uint64_t) {}, [&](const auto& file) { return mend.mend(file); });
+  mend.finish();
+  return left.count == 0;
 }
 
 SyncResult MirrorTree::mend(ContentSource& source, const WorkControl& control) {

@@ -122,8 +122,9 @@ struct VerifyResult {
   std::uint64_t count = 0;
   std::uint64_t files = 0, bytes = 0;  // read
   Fidelity fidelity;
-  KeptReport kept;  // what lies beside the tree
-  bool equal() const { return count == 0 && kept.count == 0; }
+  KeptReport kept;   // what lies beside the tree
+  KeptReport older;  // versions beside the newest
+  bool equal() const { return count == 0 && kept.count == 0 && older.count == 0; }
 };
 
 class MirrorTree {
@@ -166,6 +167,9 @@ class MirrorTree {
   SyncResult repair(ContentSource& source, const WorkControl& control);
   // Packs that have rotted are removed, and fetched if that can be done. False if there is more.
   bool mend_kept(const KeptReport& found, ContentSource& source);
+  // Reads the files of older versions again, and puts right what is not as it was. After a repair of
+  // the newest one, which may have shared what is spoilt. False if something is left.
+  bool mend_older(ContentSource& source);
   // Brings in what the committed version lacks, and reads nothing else.
   SyncResult mend(ContentSource& source, const WorkControl& control);
 

@@ -25,28 +25,39 @@ std::optional<RootDir::Dir> open_dir(RootDir& root, ByteView path) {
 
 std::uint64_t SnapshotCheck::measure() {
   std::uint64_t bytes = 0;
-  each([&](Bytes&&, const File& file) { bytes += file.size; }, [](Bytes&&) {});
+  each(
+      [&](const File& file) {
+        bytes += file.now ? static_cast<std::uint64_t>(file.now->st_size) : 0;
+      },
+      [](Bytes&&) {});
   return bytes;
 }
 
-void SnapshotCheck::run(KeptReport& into, const std::function<void(std::uint64_t)>& read) {
-  const auto rotten = [&into](const Hash& hash, Bytes&& path, std::string what) {
-    into.add({Rot::Kind::File, hash, std::move(path), std::move(what)});
+void SnapshotCheck::run(KeptReport& into, const std::function<void(std::uint64_t)>& read,
+                        const Mend& mend) {
+  const auto all = snapshots_.all();
+  const auto wrong = [&](const File& file, std::string what) {
+    if (mend && mend(file)) return;
+    into.add({Rot::Kind::File, file.now ? file.entry.content : Hash{},
+              snapshots_.path_of(all[file.at].name) + "/" + file.path, std::move(what)});
   };
+  const std::string missing = "is missing of an older version";
   each(
-      [&](Bytes&& path, const File& file) {
+      [&](const File& file) {
+        if (!file.now) return wrong(file, missing);
         const auto found = read_file(file.dir, file.entry.name, [&](ByteView bytes) {
           into.bytes += bytes.size();
           read(bytes.size());
         });
         ++into.files;
         if (found && found->content == file.entry.content) return;
-        rotten(file.entry.content, std::move(path),
-               found ? "an older version's file has another content"
-                     : "an older version's file cannot be read: " +
-                           std::generic_category().message(errno));
+        wrong(file, found ? "an older version's file has another content"
+                          : "an older version's file cannot be read: " +
+                                std::generic_category().message(errno));
       },
-      [&](Bytes&& path) { rotten({}, std::move(path), "is missing of an older version"); });
+      [&](Bytes&& path) {
+        into.add({Rot::Kind::File, {}, std::move(path), missing});
+      });
 }
 
 void SnapshotCheck::each(const Visit& visit, const Missing& missing) {
@@ -55,19 +66,16 @@ void SnapshotCheck::each(const Visit& visit, const Missing& missing) {
     const auto version = index_.version(all[at].number);
     // Of one that is only still shown nobody knows any more what it was.
     if (version && version->record.tree_hash == all[at].tree_hash)
-      each_of(all[at], *version, all[at + 1], visit, missing);
+      each_of(at, all[at], *version, all[at + 1], visit, missing);
   }
 }
 
-void SnapshotCheck::each_of(const Snapshot& snapshot, const StoredVersion& version,
+void SnapshotCheck::each_of(std::size_t at, const Snapshot& snapshot, const StoredVersion& version,
                             const Snapshot& next, const Visit& visit, const Missing& missing) {
-  const std::string top = snapshots_.path_of(snapshot.name) + "/";
+  const std::string top = snapshots_.path_of(snapshot.name);
   const MetadataPolicy policy(settings_.metadata, {});
   const EntryOps ops;
-  RootDir root(snapshots_.path_of(snapshot.name)), newer(snapshots_.path_of(next.name));
-  const auto is_missing = [&](const Bytes& path) {
-    if (!version.incomplete) missing(top + path);
-  };
+  RootDir root(top), newer(snapshots_.path_of(next.name));
   std::vector<std::pair<Bytes, Hash>> rest{{{}, version.root.entry.content}};
   while (!rest.empty()) {
     const auto [path, id] = std::move(rest.back());
@@ -76,7 +84,7 @@ void SnapshotCheck::each_of(const Snapshot& snapshot, const StoredVersion& versi
     if (!node) continue;
     const auto dir = open_dir(root, path);
     if (!dir) {
-      is_missing(path);
+      if (!version.incomplete) missing(top + "/" + path);
       continue;
     }
     const auto beside = open_dir(newer, path);
@@ -88,14 +96,11 @@ void SnapshotCheck::each_of(const Snapshot& snapshot, const StoredVersion& versi
       Bytes full = proto::join_path(path, entry.name);
       if (entry.type == EntryType::Directory) rest.emplace_back(std::move(full), entry.content);
       if (entry.type != EntryType::File) continue;
-      const auto st = ops.look(dir->get(), entry.name);
-      if (!st) {
-        is_missing(full);
-        continue;
-      }
-      const auto other = beside ? ops.look(beside->get(), entry.name) : std::nullopt;
-      if (other && other->st_ino == st->st_ino && other->st_dev == st->st_dev) continue;
-      visit(top + full, {dir->get(), entry, static_cast<std::uint64_t>(st->st_size)});
+      const auto now = ops.look(dir->get(), entry.name);
+      if (!now && version.incomplete) continue;
+      const auto other = now && beside ? ops.look(beside->get(), entry.name) : std::nullopt;
+      if (other && other->st_ino == now->st_ino && other->st_dev == now->st_dev) continue;
+      visit({at, version, full, dir->get(), entry, now});
     }
   }
 }

@@ -50,7 +50,7 @@ VerifyResult VerifyRun::verify() {
   result_.files = comparison.live().files_read();
   result_.bytes = comparison.live().bytes_read();
   if (older)
-    older->run(result_.kept, [&](std::uint64_t bytes) {
+    older->run(result_.older, [&](std::uint64_t bytes) {
       kept += bytes;
       control_.report(
           {Phase::Verifying, kept + result_.bytes, total, result_.files, counts.files});

@@ -60,7 +60,9 @@ class Snapshots(Mirroring):
     def write(self, version):
         for number in range(FILES):
             (self.tree / f"d{number % 4}").mkdir(exist_ok=True)
-            (self.tree / f"d{number % 4}/f{number}").write_text(str(version))
+            beside = self.tree / f"d{number % 4}/f{number}.new"
+            beside.write_text(str(version))
+            beside.replace(beside.with_suffix(""))
 
     def test_a_reader_sees_no_mixture(self):
         self.tree.mkdir(parents=True)
@@ -127,6 +129,25 @@ class Snapshots(Mirroring):
         self.reaches(newer)
         until("it is shown", lambda: self.status()["version"] == newer)
         self.assertSame("after resume")
+
+    def test_an_older_version_is_repaired(self):
+        self.tree.mkdir(parents=True)
+        self.write("old")
+        self.up("origin")
+        self.up("mirror")
+        older = self.publish()
+        self.reaches(older)
+        self.write("new")
+        self.reaches(self.publish())
+        rotten = self.copy.resolve().with_name(str(older)) / "d1/f1"
+        with open(rotten, "r+") as file:
+            file.write("0ld")
+        found = self.control("mirror", "verify", tree="t")
+        self.assertEqual((found["equal"], found["rotten"]), (False, 1))
+        self.assertEqual(found["paths"][0]["path"], str(rotten))
+        self.assertTrue(self.control("mirror", "verify", tree="t", repair=True)["repaired"])
+        self.assertTrue(self.control("mirror", "verify", tree="t")["equal"])
+        self.assertEqual(set(read_whole(rotten.parent.parent).values()), {"old"})
 
     def test_a_directory_is_not_replaced(self):
         self.tree.mkdir(parents=True)

@@ -39,7 +39,11 @@ struct KeptOrigin : test::OriginFixture {
   }
   KeptReport check() const {
     const Index index(origin->index_file(), {.read_only = true});
-    return KeptCheck(index, origin->work().path(), {}).origin(settings.path);
+    tree::Progress last;
+    const tree::WorkControl control{[&last](const tree::Progress& now) { last = now; }};
+    auto found = KeptCheck(index, origin->work().path(), control).origin(settings.path);
+    if (found.count == 0) CHECK(last.bytes == last.bytes_total);
+    return found;
   }
   std::string object(const std::string& content, const char* below = "") const {
     const std::string hex = to_hex(proto::sha256(content));
