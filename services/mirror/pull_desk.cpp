@@ -148,7 +148,9 @@ PullDesk::Verdict PullDesk::give(Peer& asker, const proto::Bytes& key, std::uint
     asker.until = now + kLease;
     if (asker.at.empty()) return {Pull::Here, {}, kPulling};
     const auto at = peers_.find(asker.at);
-    return {Pull::Others, {at == peers_.end() ? std::string() : at->second.content}, kPulling};
+    if (at != peers_.end() && !at->second.content.empty())
+      return {Pull::Others, {at->second.content}, kPulling};
+    // Where it was sent nothing is handed out any more.
   }
   asker.until = {};
   asker.pulls = want;

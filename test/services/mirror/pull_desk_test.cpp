@@ -3,6 +3,7 @@
 #include "services/mirror/tree_role.hpp"
 #include "test/services/mirror/virtual_clock.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <queue>
@@ -73,6 +74,24 @@ TEST_CASE("a place of one that is silent is another's", "[desk]") {
   d.clock.pass(PullDesk::kLease / 2);
   CHECK(d.said(3, 0, 7).pull == Pull::Here);
   CHECK(d.said(4, 0, 7).pull == Pull::Later);
+}
+
+TEST_CASE("who was sent to one that hands out nothing any more is sent to another", "[desk]") {
+  Desk d;
+  for (int who = 1; who < 4; ++who) {
+    d.said(who, 0, 7);
+    d.said(who, 7, 0);
+  }
+  d.said(4, 0, 7);  // the last of those who pull here
+  const auto sent = d.said(5, 0, 7);
+  REQUIRE(sent.pull == Pull::Others);
+  for (int who = 1; who < 4; ++who)
+    if (url_of(who) == sent.sources.front()) d.said(who, 7, 0, "");
+  const auto again = d.said(5, 0, 7);
+  REQUIRE(again.pull == Pull::Others);
+  CHECK(again.sources.size() == 2);
+  CHECK(std::ranges::find(again.sources, sent.sources.front()) == again.sources.end());
+  CHECK(std::ranges::find(again.sources, "") == again.sources.end());
 }
 
 TEST_CASE("who starts again goes on with the place that he has, and with no other", "[desk]") {
