@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """A serve socket on another host that names sources, and a server there that redirects: hostile_namer.py SERVE HTTP
 TO NUMBER URL...: answers every `have` with the URLs, as places that have version NUMBER, or without any, that one is to
-ask again later; what is asked of HTTP is sent to TO. Says "ready", and ends with its standard input."""
+ask again later; what is asked of HTTP is sent to TO. Says "ready", and "asked" once it has answered; ends with its
+standard input."""
 import http.server
 import sys
 import threading
@@ -36,6 +37,7 @@ def main(serve, listen, to, number, *urls):
     poller = zmq.Poller()
     poller.register(router, zmq.POLLIN)
     poller.register(sys.stdin.fileno(), zmq.POLLIN)
+    asked_yet = False
     while sys.stdin.fileno() not in (ready := dict(poller.poll())):
         if router in ready:
             who, request = router.recv_multipart()[:2]
@@ -45,6 +47,9 @@ def main(serve, listen, to, number, *urls):
                 answer |= {"status": "ok", "number": int(number), "content": "", "pull": "others" if urls else "later",
                            "sources": list(urls), "again_ms": 1000}
             router.send_multipart([who, msgpack.packb(answer)])
+            if asked["verb"] == "have" and not asked_yet:
+                print("asked", flush=True)
+                asked_yet = True
     zmq.Context.instance().destroy(0)
 
 

@@ -3,6 +3,7 @@
 spelling, and a server of its own that redirects there: none of it is ever connected to. It has the version, and says
 for ever that we are to wait: others are asked."""
 import pathlib
+import select
 import socket
 import subprocess
 import sys
@@ -63,21 +64,24 @@ class NamedSources(Mirroring):
         self.addCleanup(process.wait, 20)
         self.addCleanup(process.stdin.close)
         self.assertEqual(process.stdout.readline(), "ready\n")
-        return f"tcp://{there}:{SERVE}"
+        return process
 
-    def first_asks(self, serve, more=""):
-        text = self.mirror_config.read_text().replace("static = [", f'static = [{{ serve = "{serve}" }}, ', 1)
+    def asks_first(self, namer, more=""):
+        """The mirror, up, asks the namer before the origin: he has answered when it hears of a version."""
+        serve = f'{{ serve = "tcp://{self.host.there}:{SERVE}" }}'
+        text = self.mirror_config.read_text().replace("static = [", f"static = [{serve}, ", 1)
         self.mirror_config.write_text(text + more)
+        self.up("mirror")
+        until("the namer has answered", lambda: select.select([namer.stdout], [], [], 0)[0])
+        self.assertEqual(namer.stdout.readline(), "asked\n")
 
     def test_who_puts_off_for_ever_is_left(self):
         self.config("origin", ORIGIN.format(dir=self.dir))
         RandomTree(self.tree, 100, 4)
         self.up("origin")
-        version = self.publish()
-        self.first_asks(self.namer(version, []))
+        self.asks_first(self.namer(1, []))
         began = time.monotonic()
-        self.up("mirror")
-        self.reaches(version)
+        self.reaches(self.publish())
         self.assertLess(time.monotonic() - began, 45)
         self.assertSame("past one that puts off")
 
@@ -87,15 +91,12 @@ class NamedSources(Mirroring):
                     bus=f'advertise_content = "http://127.0.0.1:{dead}"')
         RandomTree(self.tree, 100, 4)
         self.up("origin")
-        version = self.publish()
         inward = [f"http://{address}:{self.canary.port}" for address in
                   ("127.0.0.1", "localhost", "0.0.0.0", "[::1]", "[::ffff:127.0.0.1]", self.host.here)]
         redirecting = f"http://{self.host.there}:{HTTP}"
-        serve = self.namer(version, [*inward, redirecting])
         good = f"http://127.0.0.1:{content}"
-        self.first_asks(serve, f'source = ["{good}"]\n')
-        self.up("mirror")
-        self.reaches(version)
+        self.asks_first(self.namer(1, [*inward, redirecting]), f'source = ["{good}"]\n')
+        self.reaches(self.publish())
         self.assertSame("past all that was named")
         sources = {s["url"]: s for s in self.control("mirror", "status")[0]["sources"]}
         for url in [*inward, redirecting]:
