@@ -8,8 +8,8 @@ import subprocess
 import sys
 import unittest
 
-from mirroring import Mirroring
-from world import end_agent, free_ports, main, make_key
+from mirroring import Mirroring, RandomTree
+from world import end_agent, free_ports, main, make_key, until
 
 NOBODY = 65534
 REAL = pathlib.Path("/usr/include/linux")
@@ -131,6 +131,28 @@ class Real(Mirroring):
         self.reaches(newest)
         self.assertSame("after it was away")
         self.assertLess(self.control("mirror", "status")[0]["bytes_received"], 500_000)
+
+
+class Said(Mirroring):
+    """What a mirror says of its work on the bus."""
+
+    def test_start_complete_and_fail(self):
+        RandomTree(self.tree, 50, 8)
+        self.up("origin")
+        self.up("mirror")
+        tail = self.tail(self.listen_config("mirror"), "--since", "start")
+        version = self.publish()
+        self.reaches(version)
+        (self.copy / "not signed").write_text("by somebody else")
+        found = self.control("mirror", "verify", tree="t")
+        self.assertEqual((found["equal"], found["repaired"]), (False, False))
+
+        def said():
+            return [(event["topic"].rpartition(".")[2], event["body"]["from"], event["body"]["to"])
+                    for event in tail.events if ".mirror.sync.t." in event["topic"]]
+
+        until("all is said", lambda: len(said()) >= 3)
+        self.assertEqual(said(), [("start", 0, version), ("complete", 0, version), ("fail", version, version)])
 
 
 if __name__ == "__main__":
