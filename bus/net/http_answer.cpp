@@ -121,20 +121,23 @@ void HttpServer::Connection::expect_progress() {
   });
 }
 
-ssize_t HttpServer::Connection::send_some(const Unsent& part, bool more) {
-  return transport_->write(part.bytes.data() + part.sent, std::min(part.left(), kTurn), more);
+// What is in memory and next to go.
+HttpServer::Connection::Unsent* HttpServer::Connection::unsent() {
+  return head_.left() > 0 ? &head_ : body_.left() > 0 ? &body_ : nullptr;
 }
 
 ssize_t HttpServer::Connection::send_some() {
-  if (head_.left() > 0) return send_some(head_, body_.left() > 0 || file_.length > 0);
-  if (body_.left() > 0) return send_some(body_, file_.length > 0);
+  if (const Unsent* const part = unsent()) {
+    const bool more = (part == &head_ && body_.left() > 0) || file_.length > 0;
+    return transport_->write(part->bytes.data() + part->sent, std::min(part->left(), kTurn), more);
+  }
   return transport_->send_file(file_.fd.get(), static_cast<off_t>(file_.offset),
                                std::min<std::uint64_t>(file_.length, kTurn));
 }
 
 void HttpServer::Connection::pump() {
   std::size_t turn = 0;
-  while (head_.left() > 0 || body_.left() > 0 || file_.length > 0) {
+  while (unsent() || file_.length > 0) {
     const ssize_t got = send_some();
     if (got < 0 && errno == EINTR) continue;
     if (got < 0 && errno == EAGAIN) return wait(&Connection::pump);
@@ -146,7 +149,7 @@ void HttpServer::Connection::pump() {
       sent_mark_ = sent_;
       expect_progress();
     }
-    if (Unsent* const part = head_.left() > 0 ? &head_ : body_.left() > 0 ? &body_ : nullptr) {
+    if (Unsent* const part = unsent()) {
       part->sent += bytes;
     } else {
       file_.offset += bytes;

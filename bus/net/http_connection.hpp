@@ -95,7 +95,7 @@ class HttpServer::Connection : public std::enable_shared_from_this<Connection> {
   void refuse(int status, std::string why);
   void pump();
   ssize_t send_some();
-  ssize_t send_some(const Unsent& part, bool more);
+  Unsent* unsent();
   void wait(void (Connection::*then)());
   void next_piece();
   void piece(std::uint64_t number, std::optional<proto::Bytes> bytes);

@@ -48,6 +48,10 @@ std::vector<EntryStat> stats_of(proto::ByteView bytes) {
   return stats;
 }
 
+bool same_inode(const struct stat& a, const struct stat& b) {
+  return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
 bool describe(const struct stat& st, proto::Entry& entry) {
   using proto::EntryType;
   entry.mode = st.st_mode & 07777;

@@ -58,4 +58,6 @@ std::vector<EntryStat> stats_of(proto::ByteView bytes);
 // content, target and xattrs alone. False if no node can hold it (an owner of -1, an unknown type).
 bool describe(const struct stat& st, proto::Entry& entry);
 
+bool same_inode(const struct stat& a, const struct stat& b);
+
 }  // namespace mirrorbus::tree

@@ -6,27 +6,17 @@
 
 #include <stdexcept>
 
-#include <fcntl.h>
 #include <unistd.h>
 
+
 namespace mirrorbus::tree {
-
-namespace {
-
-base::Fd open_work(const std::string& path) {
-  base::Fd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd) base::throw_errno("open work folder " + path);
-  return fd;
-}
-
-}  // namespace
 
 MirrorJob::MirrorJob(const MirrorSettings& settings_in, Index& index_in)
     : settings(settings_in),
       index(index_in),
       state(index),
       ops(settings.probe),
-      work(open_work(settings.work)),
+      work(settings.open_work()),
       cache(work.get(), "blobs"),
       target(index, cache),
       place(settings, index, state, ops, work.get()),

@@ -14,6 +14,12 @@
 
 namespace mirrorbus::tree {
 
+base::Fd MirrorSettings::open_work() const {
+  base::Fd fd(::open(work.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd) base::throw_errno("open work folder " + work);
+  return fd;
+}
+
 MirrorTree::MirrorTree(MirrorSettings settings, Index& index)
     : settings_(std::move(settings)), index_(index), ops_(settings_.probe) {
   while (settings_.path.size() > 1 && settings_.path.ends_with('/')) settings_.path.pop_back();
@@ -40,8 +46,7 @@ void MirrorTree::retain(base::WallTime now) {
 }
 
 PackShelf MirrorTree::shelf() const {
-  const base::Fd work(::open(settings_.work.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!work) base::throw_errno("open work folder " + settings_.work);
+  const base::Fd work = settings_.open_work();
   return PackShelf(work.get());
 }
 
@@ -123,8 +128,7 @@ bool MirrorTree::mend_kept(const KeptReport& found, ContentSource& source) {
 bool MirrorTree::mend_older(ContentSource& source) {
   if (!settings_.snapshot) return true;
   const Snapshots snapshots = held();
-  const base::Fd work(::open(settings_.work.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!work) base::throw_errno("open work folder " + settings_.work);
+  const base::Fd work = settings_.open_work();
   SnapshotMend mend(settings_, index_, snapshots, source, work.get());
   KeptReport left;
   SnapshotCheck(settings_, index_, snapshots)

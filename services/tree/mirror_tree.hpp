@@ -9,6 +9,7 @@
 // std::system_error or std::runtime_error for this machine's troubles (disk full, I/O errors).
 #pragma once
 
+#include "bus/base/fd.hpp"
 #include "proto/tree_update.hpp"
 #include "services/tree/content_source.hpp"
 #include "services/tree/deletions.hpp"
@@ -54,6 +55,7 @@ struct MirrorSettings {
   Probe* probe = nullptr;
   std::string boot;  // Staging::current_boot() if empty
 
+  base::Fd open_work() const;
   bool by_link() const { return snapshot || !subtree.empty(); }
   // Of the tree, unless there are several: Snapshots.
   std::string root() const { return subtree.empty() ? path : work + "/part"; }

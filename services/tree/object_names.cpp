@@ -1,6 +1,7 @@
 #include "services/tree/object_names.hpp"
 
 #include "services/tree/entry_ops.hpp"
+#include "services/tree/entry_stat.hpp"
 #include "services/tree/file_reader.hpp"
 
 #include <cerrno>
@@ -48,10 +49,6 @@ int link_file(int fd, int dir, const std::string& name) {
   if (errno != ENOENT) return errno;
   const std::string self = "/proc/self/fd/" + std::to_string(fd);
   return ::linkat(AT_FDCWD, self.c_str(), dir, name.c_str(), AT_SYMLINK_FOLLOW) == 0 ? 0 : errno;
-}
-
-bool same_inode(const struct stat& a, const struct stat& b) {
-  return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
 std::string hex_byte(unsigned byte) {

@@ -1,6 +1,7 @@
 #include "services/tree/snapshot_check.hpp"
 
 #include "proto/tree_path.hpp"
+#include "services/tree/entry_stat.hpp"
 #include "services/tree/file_reader.hpp"
 #include "services/tree/root_dir.hpp"
 
@@ -35,11 +36,10 @@ std::uint64_t SnapshotCheck::measure() {
 
 void SnapshotCheck::run(KeptReport& into, const std::function<void(std::uint64_t)>& read,
                         const Mend& mend) {
-  const auto all = snapshots_.all();
   const auto wrong = [&](const File& file, std::string what) {
     if (mend && mend(file)) return;
     into.add({Rot::Kind::File, file.now ? file.entry.content : Hash{},
-              snapshots_.path_of(all[file.at].name) + "/" + file.path, std::move(what)});
+              file.top + "/" + file.path, std::move(what)});
   };
   const std::string missing = "is missing of an older version";
   each(
@@ -99,8 +99,8 @@ void SnapshotCheck::each_of(std::size_t at, const Snapshot& snapshot, const Stor
       const auto now = ops.look(dir->get(), entry.name);
       if (!now && version.incomplete) continue;
       const auto other = now && beside ? ops.look(beside->get(), entry.name) : std::nullopt;
-      if (other && other->st_ino == now->st_ino && other->st_dev == now->st_dev) continue;
-      visit({at, version, full, dir->get(), entry, now});
+      if (other && same_inode(*other, *now)) continue;
+      visit({at, version, top, full, dir->get(), entry, now});
     }
   }
 }

@@ -18,8 +18,9 @@ class SnapshotCheck {
   struct File {
     std::size_t at;  // among the versions, in their order
     const StoredVersion& version;
-    const Bytes& path;  // in the tree
-    int dir;            // that it is in
+    const std::string& top;  // where the version lies
+    const Bytes& path;       // in the tree
+    int dir;                 // that it is in
     const proto::Entry& entry;
     std::optional<struct stat> now;  // nothing: it is missing
   };

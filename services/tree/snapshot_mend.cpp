@@ -1,6 +1,7 @@
 #include "services/tree/snapshot_mend.hpp"
 
 #include "proto/tree_path.hpp"
+#include "services/tree/entry_stat.hpp"
 #include "services/tree/file_reader.hpp"
 #include "services/tree/item_errors.hpp"
 #include "services/tree/root_dir.hpp"
@@ -11,12 +12,11 @@
 namespace mirrorbus::tree {
 
 using base::throw_errno;
-using proto::Entry;
 
 namespace {
 
-constexpr std::uint64_t kByRange = 8
-                                   << 20;  // what has come of larger ones is kept for the next try
+// What has come of larger ones is kept for the next try.
+constexpr std::uint64_t kByRange = 8 << 20;
 
 class OneContent : public ContentSink {
  public:
@@ -156,7 +156,7 @@ std::optional<std::uint32_t> SnapshotMend::copied(const SnapshotCheck::File& fil
     try {
       const auto dir = root.open(proto::parent_path(file.path));
       const auto st = ops_.look(dir.get(), name);
-      const bool same = st && file.now && st->st_ino == file.now->st_ino;
+      const bool same = st && file.now && same_inode(*st, *file.now);
       if (!st || same || static_cast<std::uint64_t>(st->st_size) != wanted.size_bytes) continue;
       StagedFile staged(staging_, wanted);
       (void)read_file(dir.get(), name, [&](ByteView bytes) { (void)staged.write(bytes); });
@@ -198,7 +198,7 @@ void SnapshotMend::place_before(const Bytes& staged, const SnapshotCheck::File& 
       return;
     }
     const auto st = ops_.look(dir->get(), file.entry.name);
-    if (!st || st->st_ino != file.now->st_ino || st->st_dev != file.now->st_dev) return;
+    if (!st || !same_inode(*st, *file.now)) return;
     place(staged, dir->get(), file.entry.name);
   }
 }

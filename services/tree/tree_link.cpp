@@ -1,6 +1,7 @@
 #include "services/tree/tree_link.hpp"
 
 #include "bus/base/fd.hpp"
+#include "services/tree/entry_stat.hpp"
 
 #include <filesystem>
 
@@ -25,7 +26,7 @@ std::string last_of(const std::string& path) { return path.substr(path.rfind('/'
 bool same_folder(const std::string& a, const std::string& b) {
   struct stat first, second;
   return ::stat(a.c_str(), &first) == 0 && ::stat(b.c_str(), &second) == 0 &&
-         first.st_dev == second.st_dev && first.st_ino == second.st_ino;
+         same_inode(first, second);
 }
 
 }  // namespace

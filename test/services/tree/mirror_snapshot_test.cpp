@@ -333,6 +333,8 @@ TEST_CASE("what has rotted in an older version is named", "[mirror][snapshot][ve
   CHECK(found.older.rotten[0].path == m.held("1") + "/dir/file");
   CHECK(found.older.rotten[0].what == "an older version's file has another content");
   CHECK(found.older.rotten[1].path == m.held("1") + "/dir/goes");
+  m.source.gone = {proto::sha256(std::string(5000, '1')), proto::sha256("goes")};
+  CHECK_FALSE(m.tree().mend_older(m.source));
 
   // What all have is told of once, where it can be mended.
   spoil(m.held("3") + "/shared");
