@@ -3,6 +3,7 @@
 #include "proto/sha256.hpp"
 #include "proto/tree_path.hpp"
 #include "services/tree/entry_ops.hpp"
+#include "services/tree/entry_stat.hpp"
 #include "services/tree/file_reader.hpp"
 
 #include <cassert>
@@ -42,9 +43,9 @@ bool same_time(const timespec& a, const timespec& b) {
   return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
 }
 bool unchanged(const struct stat& a, const struct stat& b) {
-  return a.st_dev == b.st_dev && a.st_ino == b.st_ino && a.st_mode == b.st_mode &&
-         a.st_uid == b.st_uid && a.st_gid == b.st_gid && a.st_size == b.st_size &&
-         same_time(a.st_mtim, b.st_mtim) && same_time(a.st_ctim, b.st_ctim);
+  return same_inode(a, b) && a.st_mode == b.st_mode && a.st_uid == b.st_uid &&
+         a.st_gid == b.st_gid && a.st_size == b.st_size && same_time(a.st_mtim, b.st_mtim) &&
+         same_time(a.st_ctim, b.st_ctim);
 }
 
 // The hash of `size` bytes, which is all there is if fstat says so afterwards; nothing with errno 0
@@ -259,8 +260,7 @@ bool ContentStore::take_link(int fd, bool expected, HoldResult& result) {
   result.known = true;
   // What only we still hold, and is here again under another inode: an ordinary rsync into the tree
   // makes new inodes for all it touches, which would leave everything there twice.
-  const bool other = object->st.st_ino != result.st.st_ino || object->st.st_dev != result.st.st_dev;
-  if (!other)
+  if (same_inode(object->st, result.st))
     result.linked = true;
   else if (object->st.st_nlink == 1)
     result.linked = names_->supersede(fd, result.st, result.hash, *object);

@@ -8,7 +8,6 @@
 
 #include <unistd.h>
 
-
 namespace mirrorbus::tree {
 
 MirrorJob::MirrorJob(const MirrorSettings& settings_in, Index& index_in)
