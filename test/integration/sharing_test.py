@@ -357,39 +357,53 @@ class SeveralSources(Sharing):
         )
 
     def test_where_all_fails_that_one_names_others_are_asked_in_the_same_try(self):
-        """Who answers first names places that have nothing, or are not there: so it is asked last next time."""
+        """Who is listed first names places that have nothing, or are not there: so it is asked last next time."""
         (dead,) = free_ports(1)
         named = {"m1": self.serve_http(Empty), "m2": f"http://127.0.0.1:{dead}"}
         RandomTree(self.dir / "a/tree", 100, 8)
         self.up("origin", self.origin())
-        newest = self.publish()
-        wanted = {name: [] for name in named}
+        first = self.publish()
+        hostile, wanted = {}, {name: [] for name in named}
+        sends_on = threading.Event()
         for name, url in named.items():
             def answer(asked, name=name, url=url):
                 if asked["verb"] != "have":
                     return [{"status": "not_held"}]
                 wanted[name].append(asked["want"])
-                return [{"status": "ok", "number": newest, "content": "", "pull": "others", "sources": [url],
+                pull, sources = ("others", [url]) if sends_on.is_set() else ("none", [])
+                return [{"status": "ok", "number": first, "content": "", "pull": pull, "sources": sources,
                          "again_ms": 1000}]
 
-            hostile = serving.answering(self, answer)
+            hostile[name] = serving.answering(self, answer)
             mirror = self.mirror(name, ["origin"])
-            mirror.write_text(mirror.read_text().replace("static = [", f'static = [{{ serve = "{hostile}" }}, ', 1))
+            listed = f'static = [{{ serve = "{hostile[name]}" }}, '
+            mirror.write_text(mirror.read_text().replace("static = [", listed, 1))
             self.up(name, mirror)
+        for name in named:
+            self.reaches(name, first)
+            # Only who has answered is asked before the origin, and a second question follows the first's answer.
+            until(f"{name} is answered by who is listed first", lambda: len(wanted[name]) > 1, 60)
+
+        sends_on.set()
+        newest = self.publish_more()
+        for name, url in named.items():
             self.reaches(name, newest)
             self.assertSame(name, f"past {url}")
             self.assertIn(newest, wanted[name])
             self.assertFalse(self.said(name, "sync failed|entries are missing"))
-            self.assertTrue(self.said(name, f"not all has come from where {hostile} said"))
+            self.assertTrue(self.said(name, f"not all has come from where {hostile[name]} said"))
             self.assertEqual(self.status(name)["state"], "current")
 
-        for number in range(4):  # too much for the event itself
-            (self.dir / f"a/tree/random{number}").write_bytes(os.urandom(30_000))
-        newest = self.publish()
+        newest = self.publish_more()
         for name in named:
             self.reaches(name, newest)
             self.assertSame(name, "at the next version")
             self.assertNotIn(newest, wanted[name])
+
+    def publish_more(self):
+        for number in range(4):  # too much for the event itself
+            (self.dir / f"a/tree/random{number}").write_bytes(os.urandom(30_000))
+        return self.publish()
 
     def test_one_that_is_named_where_its_namer_is_not_is_never_asked(self):
         """A peer at a loopback address names the link, as one would to reach a cloud's metadata service."""
