@@ -1,7 +1,6 @@
 #include "services/tree/disk_time.hpp"
 
 #include "proto/wire.hpp"
-#include "services/tree/staging.hpp"
 
 namespace mirrorbus::tree {
 namespace {
@@ -12,10 +11,10 @@ constexpr std::string_view kSyncedSetting = "synced until";
 }  // namespace
 
 DiskTime::DiskTime(Index& index, std::string boot)
-    : index_(index), boot_(boot.empty() ? Staging::current_boot() : std::move(boot)) {}
+    : index_(index), boot_(std::move(boot)) {}
 
 std::optional<timespec> DiskTime::doubtful_since() const {
-  if (index_.setting(kBootSetting) == boot_) return std::nullopt;
+  if (!boot_.empty() && index_.setting(kBootSetting) == boot_) return std::nullopt;
   const auto synced = index_.setting(kSyncedSetting);
   if (!synced) return timespec{};
   proto::Reader r(*synced);

@@ -15,7 +15,7 @@ namespace mirrorbus::tree {
 
 class DiskTime {
  public:
-  // `boot`: this boot's id; Staging::current_boot() if empty.
+  // `boot`: as current_boot().
   DiskTime(Index& index, std::string boot);
 
   // From when on files are doubtful; nothing if this boot has looked at all of them already.

@@ -11,6 +11,7 @@
 
 #include "bus/base/fd.hpp"
 #include "proto/tree_update.hpp"
+#include "services/tree/boot.hpp"
 #include "services/tree/content_source.hpp"
 #include "services/tree/deletions.hpp"
 #include "services/tree/index.hpp"
@@ -53,7 +54,7 @@ struct MirrorSettings {
   bool snapshot = false;
   bool leave_index = false;  // what was done is for somebody else to notice and commit
   Probe* probe = nullptr;
-  std::string boot;  // Staging::current_boot() if empty
+  std::string boot = current_boot();
 
   base::Fd open_work() const;
   bool by_link() const { return snapshot || !subtree.empty(); }

@@ -11,6 +11,7 @@
 
 #include "bus/base/clock.hpp"
 #include "proto/tree_update.hpp"
+#include "services/tree/boot.hpp"
 #include "services/tree/content_store.hpp"
 #include "services/tree/disk_time.hpp"
 #include "services/tree/index.hpp"
@@ -42,7 +43,7 @@ struct OriginSettings {
   base::Duration gc_grace = std::chrono::hours(24);
   bool inline_packs = true;  // small ones are part of the update event, which all on the bus hear
   bool durable = true;
-  std::string boot;  // this boot's id; Staging::current_boot() if empty
+  std::string boot = current_boot();
 };
 
 class OriginTree {

@@ -81,7 +81,7 @@ SnapshotMend::SnapshotMend(const MirrorSettings& settings, const Index& index,
       source_(source),
       work_(work),
       ops_(settings.probe),
-      staging_(work, ops_, settings.boot.empty() ? Staging::current_boot() : settings.boot) {
+      staging_(work, ops_, settings.boot) {
   staging_.sort_leftovers();
 }
 

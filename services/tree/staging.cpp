@@ -5,7 +5,6 @@
 #include "services/tree/spool.hpp"
 
 #include <charconv>
-#include <fstream>
 
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -39,12 +38,6 @@ bool parse_name(ByteView name, char letter, bool numbered, Hash& hash, std::uint
 }
 
 }  // namespace
-
-std::string Staging::current_boot() {
-  std::string id;
-  std::ifstream("/proc/sys/kernel/random/boot_id") >> id;
-  return id;  // "" where there is none: then nothing counts as verified
-}
 
 Staging::Staging(int work, const EntryOps& ops, std::string boot)
     : ops_(ops), boot_(std::move(boot)) {

@@ -31,9 +31,8 @@ namespace mirrorbus::tree {
 
 class Staging {
  public:
-  // In the work folder `work`; made if need be. `boot` is current_boot(), or what a test says.
+  // In the work folder `work`; made if need be. `boot`: as current_boot().
   Staging(int work, const EntryOps& ops, std::string boot);
-  static std::string current_boot();
 
   int dir() const { return dir_.get(); }
   const EntryOps& ops() const { return ops_; }

@@ -43,8 +43,7 @@ SyncRun::SyncRun(const MirrorSettings& settings, Index& index,
       control_(control),
       job_(settings, index),
       judge_(settings, job_.committed, to_.update.record),
-      staging_(job_.work.get(), job_.ops,
-               settings.boot.empty() ? Staging::current_boot() : settings.boot),
+      staging_(job_.work.get(), job_.ops, settings.boot),
       clock_(job_.work.get()),
       chain_(job_.work.get(), job_.target, index, control) {}
 
