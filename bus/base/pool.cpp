@@ -19,6 +19,7 @@ struct WorkerPool::Impl {
   std::size_t running = 0;
   bool stopping = false;
   bool gone = false;  // loop thread only
+  bool left_behind = false;
   std::vector<std::thread> threads;
 
   static void work(const std::shared_ptr<Impl>& self) {
@@ -30,11 +31,13 @@ struct WorkerPool::Impl {
       self->queue.pop_front();
       ++self->running;
       lock.unlock();
-      self->loop.post([self, result = work()]() mutable {
-        if (!self->gone) result();
-      });
+      Task result = work();
       work = nullptr;  // the job's captures die here, outside the lock
       lock.lock();
+      if (self->left_behind) return;  // and there may be no loop any more
+      self->loop.post([self, result = std::move(result)]() mutable {
+        if (!self->gone) result();
+      });
       --self->running;
       if (self->running == 0 && self->queue.empty()) self->idle.notify_all();
     }
@@ -56,6 +59,16 @@ WorkerPool::~WorkerPool() {
   impl_->more.notify_all();
   for (std::thread& thread : impl_->threads) thread.join();
   impl_->gone = true;
+}
+
+void WorkerPool::leave_behind(Duration patience) {
+  std::deque<Work> dropped;
+  std::unique_lock lock(impl_->mutex);
+  dropped.swap(impl_->queue);
+  if (impl_->idle.wait_for(lock, patience, [this] { return impl_->running == 0; })) return;
+  impl_->left_behind = true;
+  for (std::thread& thread : impl_->threads) thread.detach();
+  impl_->threads.clear();
 }
 
 void WorkerPool::add(Work work) {

@@ -35,6 +35,9 @@ class WorkerPool {
     });
   }
 
+  // Before destruction, for jobs that may hang: drops those not yet begun and waits so long for the
+  // running ones. Those that then still run are on their own, whatever else is destroyed.
+  void leave_behind(Duration patience);
   // Waits until no job is queued or running. Their `done`s are then posted, not yet run.
   void wait_idle();
   std::size_t pending() const;  // queued and running

@@ -7,6 +7,9 @@ namespace {
 
 constexpr int kVerifyTries = 30;
 constexpr base::Duration kVerifyPause = std::chrono::seconds(1);
+constexpr base::Duration kGpgPatience = std::chrono::seconds(1);  // when we end
+constexpr base::Duration kLongRunning = std::chrono::seconds(10);
+constexpr base::Duration kTellAgain = std::chrono::seconds(60);
 
 }  // namespace
 
@@ -15,13 +18,44 @@ CredentialChecker::CredentialChecker(base::Loop& loop, const TrustSettings& trus
       trust_(trust),
       log_(std::move(log)),
       keyring_stamp_(trust.keyring().stamp()),
+      running_told_(loop),
       worker_(loop, 1) {}
+
+CredentialChecker::~CredentialChecker() {
+  worker_.leave_behind(kGpgPatience);
+}
+
+// One after the other.
+template <class Job, class Done>
+void CredentialChecker::submit(Job job, Done done) {
+  const auto begins = [this] {
+    began_ = loop_.now().mono;
+    running_told_.start(kLongRunning, [this] { tell_running(); });
+  };
+  if (waiting_++ == 0) begins();
+  worker_.submit(std::move(job), [this, begins, done = std::move(done)](auto outcome) mutable {
+    running_told_.cancel();
+    if (--waiting_ > 0) begins();
+    done(std::move(outcome));
+  });
+}
+
+base::Duration CredentialChecker::running() const {
+  return waiting_ == 0 ? base::Duration{} : loop_.now().mono - began_;
+}
+
+void CredentialChecker::tell_running() {
+  log_.warning("gpg has been at one credential for {} s: does another process hold a lock in {}? "
+               "Until it is done no credential is checked",
+               std::chrono::duration_cast<std::chrono::seconds>(running()).count(), trust_.home);
+  running_told_.start(kTellAgain, [this] { tell_running(); });
+}
 
 void CredentialChecker::check(const KnownCredential& known, Judge judge) {
   if (known.credential.stream.scheme == proto::Scheme::None) {
     // The policy has a rule for unsigned streams of this name; there is nothing else to check.
-    worker_.submit([] {},
-                   [judge = std::move(judge)](base::Outcome<void>) { judge(CredentialVerdict{}); });
+    submit([] {},
+           [judge = std::move(judge)](base::Outcome<void>) { judge(CredentialVerdict{}); });
     return;
   }
   start({known.id, known.credential.stream, known.sealed, known.signer, std::move(judge),
@@ -40,8 +74,8 @@ void CredentialChecker::start(Check check) {
     if (auto standing = reading->snapshot->standing(stream.scheme, signer)) return *standing;
     return keyring.verify(stream, sealed);
   };
-  worker_.submit(std::move(job), [this, check = std::move(check), generation = generation_](
-                                     Outcome outcome) { found(check, generation, outcome); });
+  submit(std::move(job), [this, check = std::move(check), generation = generation_](
+                             Outcome outcome) { found(check, generation, outcome); });
 }
 
 void CredentialChecker::found(Check check, std::uint64_t generation, const Outcome& outcome) {

@@ -20,6 +20,8 @@ class CredentialChecker {
   using Judge = std::function<void(const proto::Decoded<CredentialVerdict>&)>;
 
   CredentialChecker(base::Loop& loop, const TrustSettings& trust, base::Log log);
+  // Does not wait for a gpg that hangs.
+  ~CredentialChecker();
 
   // `judge` is told what was found, later, once; not after our destruction. Unavailable: gpg failed
   // again and again, which says nothing of the credential. Signatures that have been checked before
@@ -32,7 +34,10 @@ class CredentialChecker {
   void set_trust(const TrustSettings& trust);
   const TrustSettings& trust() const { return trust_; }
 
-  base::WorkerPool& worker() { return worker_; }  // for more that may block
+  // How long gpg has been at one check. It waits without end for a lock that a process holds which
+  // does not go on; said once in a while.
+  base::Duration running() const;
+  void wait_idle() { worker_.wait_idle(); }
 
  private:
   using Outcome = base::Outcome<proto::Decoded<trust::Verified>>;
@@ -51,6 +56,8 @@ class CredentialChecker {
     std::optional<trust::KeyringSnapshot> snapshot;
   };
 
+  template <class Job, class Done>
+  void submit(Job job, Done done);
   void start(Check check);
   void found(Check check, std::uint64_t generation, const Outcome& outcome);
 
@@ -62,6 +69,11 @@ class CredentialChecker {
   std::shared_ptr<Reading> reading_ = std::make_shared<Reading>();
   std::int64_t recheck_s_ = 0;  // when what was looked at for revocation ends; 0 = never
   std::map<proto::Hash, std::unique_ptr<base::Timer>> verify_again_;  // by credential
+  void tell_running();
+
+  std::size_t waiting_ = 0;       // checks that were submitted and are not done
+  base::MonoTime began_{};        // the first of them
+  base::Timer running_told_;
   base::WorkerPool worker_;
 };
 

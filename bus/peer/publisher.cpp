@@ -122,7 +122,9 @@ Publisher::Publisher(base::Loop& loop, net::ZmqContext& context, const Settings&
   care_.start(kCare, [this] { care(); });
 }
 
-Publisher::~Publisher() = default;
+Publisher::~Publisher() {
+  signer_.leave_behind(1s);  // gpg may hang
+}
 
 void Publisher::broken(std::exception_ptr error) {
   if (auto tell = std::exchange(on_broken_, nullptr)) tell(error);

@@ -60,7 +60,8 @@ Subscriber::Subscriber(base::Loop& loop, net::ZmqContext& context, SubscriberOpt
       core_(std::move(options), policy_from(trust), saved_, *this),
       asker_(loop, context, [this](proto::Reject why) { count_refused(registry_, why); }),
       tick_(loop),
-      checker_(loop, trust, log_) {
+      checker_(loop, trust, log_),
+      cursor_writer_(loop, 1) {
   tick();
 }
 
@@ -231,7 +232,7 @@ void Subscriber::tick() {
     if (!cursor_store_ || saving_ || cursors == saved_) return;
     saving_ = true;
     saved_ = cursors;
-    checker_.worker().submit(
+    cursor_writer_.submit(
         [this, cursors = std::move(cursors)] { cursor_store_->save(cursors); },
         [this](base::Outcome<void> done) {
           saving_ = false;
@@ -253,7 +254,7 @@ void Subscriber::tell_joined() {
 
 void Subscriber::save_cursor() {
   if (!cursor_store_) return;
-  checker_.worker().wait_idle();
+  cursor_writer_.wait_idle();
   cursor_store_->save(core_.cursors());
 }
 
@@ -298,6 +299,10 @@ void Subscriber::export_counts() {
     if (const std::uint64_t more = now.refused[i] - exported_.refused[i])
       count_refused(registry_, static_cast<proto::Reject>(i), more);
   exported_ = now;
+  registry_
+      .gauge("mirrorbus_credential_check_running_seconds",
+             "How long the check of a credential that is under way has taken; 0: none is.")
+      .set(std::chrono::duration<double>(checker_.running()).count());
   for (const StreamInfo& info : streams()) {
     registry_
         .gauge("mirrorbus_head_age_seconds", "Since the last head of this publisher.",

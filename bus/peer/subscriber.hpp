@@ -125,7 +125,8 @@ class Subscriber : private SubscriberActions {
   bool saving_ = false;
 
   base::Timer tick_;
-  CredentialChecker checker_;  // its worker also writes the cursor's file
+  CredentialChecker checker_;
+  base::WorkerPool cursor_writer_;  // of its own: gpg may hang
 };
 
 }  // namespace mirrorbus::peer

@@ -38,11 +38,12 @@ def run(*command, text=None):
 
 
 class Host:
-    """Number `number` (1 to 60). We are `here` to it, it is `there` to us."""
+    """Number `number` (1 to 60). We are `here` to it, it is `there` to us, as endpoints write it."""
 
-    def __init__(self, number):
+    def __init__(self, number, ipv6=False):
         self.device = f"host{number}"
-        self.here, self.there = f"10.77.{number}.1", f"10.77.{number}.2"
+        net = f"[fd77::{number}:" if ipv6 else f"10.77.{number}."
+        self.here, self.there = (f"{net}{end}{']' if ipv6 else ''}" for end in (1, 2))
         self.holder = subprocess.Popen(["unshare", "--net", "cat"], stdin=subprocess.PIPE)
         try:
             self.join(number)
@@ -61,9 +62,9 @@ class Host:
         self.inside = ["nsenter", f"--net={theirs}", "--"]
         run("ip", "link", "add", self.device, "type", "veth", "peer", "name", "up0", "netns",
             str(self.holder.pid))
-        run("ip", "address", "add", f"{self.here}/30", "dev", self.device)
+        run(*self.address(self.here), "dev", self.device)
         run("ip", "link", "set", self.device, "up")
-        run(*self.inside, "ip", "address", "add", f"{self.there}/30", "dev", "up0")
+        run(*self.inside, *self.address(self.there), "dev", "up0")
         for device in ("lo", "up0"):
             run(*self.inside, "ip", "link", "set", device, "up")
         # Where packets come in: the sender's TCP would notice what its own side drops.
@@ -74,6 +75,13 @@ class Host:
                 chain drops {{ }}
             }}""")
         self.table = table
+
+    @staticmethod
+    def address(one):
+        """The command that gives it, at once: that nobody else has it need not be found out."""
+        if one.startswith("["):
+            return ["ip", "address", "add", f"{one.strip('[]')}/112", "nodad"]
+        return ["ip", "address", "add", f"{one}/30"]
 
     def drop(self, there="", here=""):
         """From now on what comes in there and here is dropped where it matches, e.g. "numgen random mod
@@ -116,6 +124,14 @@ def skip_without_hosts(none):
         Host(60).close()
     except (RuntimeError, OSError) as error:
         raise unittest.SkipTest(f"namespaces, but not what it takes in them: {error}") from error
+
+
+def has_ipv6():
+    try:
+        Host(60, ipv6=True).close()
+    except RuntimeError:
+        return False
+    return True
 
 
 def loopback():

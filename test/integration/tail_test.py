@@ -3,11 +3,25 @@
 import datetime
 import json
 import os
+import pathlib
 import pty
+import shutil
 import subprocess
 import sys
 
-from world import ENVIRONMENT, World, free_ports, main
+from world import ENVIRONMENT, World, free_ports, main, until
+
+def commands_with(text):
+    """Which processes have this in their command line."""
+    found = []
+    for file in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if text in file.read_text(errors="replace"):
+                found.append(file.parent.name)
+        except OSError:
+            pass  # it has ended
+    return found
+
 
 class TailTool(World):
     def run_tail(self, listen, *arguments, code=0):
@@ -65,6 +79,47 @@ class TailTool(World):
         for wrong in (["--until", "soon"], ["--until", "2026-01-01", "--cursor", self.dir / "cursor"],
                       ["--where", "no value"], ["--where", "a..b=c"], ["--no-verify", "--publisher", "x"]):
             self.assertEqual(self.run_tail(listen, *wrong, code=2), [])
+
+    def test_a_gpg_that_hangs_holds_up_neither_events_nor_the_cursor_nor_the_end(self):
+        """It waits for a keyring that nobody writes, as it would for a lock that nobody lets go."""
+        send = self.relay_config()
+        self.relay(send)
+        trusted, cursor = self.dir / "trusted", self.dir / "cursor"
+        trusted.mkdir(mode=0o700)
+        keyring = trusted / "pubring.kbx"
+        shutil.copy(self.home / "pubring.kbx", keyring)
+        listen = self.listen_config("relayd")
+        listen.write_text(listen.read_text().replace(str(self.home), str(trusted)))
+        tail = self.tail(listen, "--since", "start", "--cursor", cursor)
+
+        def written():
+            return [file.read_bytes() for file in sorted(self.dir.glob("cursor*"))]
+        self.publish(send, 1)
+        until("the first event comes", tail.seqs)
+
+        read = keyring.rename(trusted / "away")
+        os.mkfifo(keyring)
+        self.addCleanup(self.let_go, keyring, read)
+        until("gpg hangs", lambda: commands_with(f"--homedir\0{trusted}\0"))
+        before = written()
+        self.publish(send, 5)
+        until("the others come", lambda: len(tail.seqs()) == 6)
+        until("the cursor is written", lambda: written() != before)
+        tail.end()
+        self.assertEqual(tail.process.returncode, 0)
+
+    def let_go(self, keyring, read):
+        """Until no gpg waits for it any more; the next ones find the one that can be read."""
+        waited_for = keyring.rename(keyring.with_name("waited_for"))
+        read.rename(keyring)
+
+        def ended():
+            try:
+                os.close(os.open(waited_for, os.O_WRONLY | os.O_NONBLOCK))
+            except OSError:
+                pass  # nobody has it open
+            return not commands_with(f"--homedir\0{keyring.parent}\0")
+        until("no gpg waits", ended)
 
     def test_a_cursor_and_a_count_leave_nothing_out(self):
         config = self.relay_config()

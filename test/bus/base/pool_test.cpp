@@ -105,3 +105,35 @@ TEST_CASE("wait_idle waits for the queue as well", "[pool]") {
   t.settle();
   CHECK(done == 100);
 }
+
+TEST_CASE("what hangs is left behind, and touches nothing that is gone", "[pool]") {
+  std::promise<void> begun, release, left;
+  std::future<void> end = left.get_future();
+  int done = 0;
+  {
+    TestLoop t;
+    WorkerPool pool(t.loop, 2);
+    pool.submit(
+        [&begun, gate = release.get_future(), left = std::move(left)]() mutable {
+          begun.set_value();
+          gate.wait();
+          left.set_value_at_thread_exit();
+        },
+        [&done](Outcome<void>) { ++done; });
+    begun.get_future().wait();
+    pool.leave_behind(std::chrono::milliseconds(1));
+  }
+  release.set_value();
+  end.wait();
+  CHECK(done == 0);
+}
+
+TEST_CASE("what is done in time is not left behind", "[pool]") {
+  TestLoop t;
+  int done = 0;
+  WorkerPool pool(t.loop, 1);
+  pool.submit([] {}, [&done](Outcome<void>) { ++done; });
+  pool.wait_idle();
+  pool.leave_behind(std::chrono::seconds(10));
+  CHECK(t.until([&done] { return done == 1; }));
+}

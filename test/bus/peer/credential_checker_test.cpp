@@ -8,6 +8,9 @@
 
 #include <catch2/catch.hpp>
 
+#include <fcntl.h>
+#include <sys/stat.h>
+
 using namespace mirrorbus;
 
 namespace {
@@ -24,7 +27,7 @@ struct Fixture : test::TestLoop {
     trust.home = home.path();
     return trust;
   }
-  peer::KnownCredential credential(const std::string& document) {
+  peer::KnownCredential credential(const std::string& document) const {
     peer::KnownCredential known;
     known.credential.stream = {proto::Scheme::OpenPgp, "", "pub@example.org"};
     REQUIRE(proto::from_hex(key, known.credential.stream.fingerprint));
@@ -88,7 +91,7 @@ TEST_CASE("a key revoked while its credential is being checked", "[trust]") {
   Fixture f;
   const peer::KnownCredential known = f.credential("document");
   f.check(known);
-  f.checker.worker().wait_idle();  // gpg has said that it is good; we have not heard it yet
+  f.checker.wait_idle();  // gpg has said that it is good; we have not heard it yet
   f.home.revoke(f.key);
   REQUIRE(f.checker.changed());  // and those that were known would be checked again now
   CHECK(f.all(1) == Verdicts{"key_revoked"});
@@ -105,4 +108,49 @@ TEST_CASE("another home says what is known of the same credentials", "[trust]") 
   f.checker.set_trust(Fixture::trusting(other));
   f.check(known);
   CHECK(f.all(1) == Verdicts{"unknown_signer"});
+}
+
+namespace {
+
+// A home in which gpg waits, as it does for another process's lock: until somebody writes its keyring.
+struct HangingHome {
+  std::string keyring;
+  explicit HangingHome(const test::GnupgHome& home) : keyring(home.path() + "/pubring.kbx") {
+    REQUIRE(rename(keyring.c_str(), (keyring + ".away").c_str()) == 0);
+    REQUIRE(mkfifo(keyring.c_str(), 0600) == 0);
+  }
+  void come_back() const {
+    const base::Fd waiting(::open(keyring.c_str(), O_WRONLY | O_NONBLOCK));
+    REQUIRE(rename((keyring + ".away").c_str(), keyring.c_str()) == 0);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("how long a gpg hangs is told, and what it says later counts", "[trust]") {
+  Fixture f;
+  const peer::KnownCredential known = f.credential("document");
+  CHECK(f.checker.running() == base::Duration::zero());
+  const HangingHome hanging(f.home);
+  f.check(known);
+  CHECK(f.until([&] { return f.checker.running() > std::chrono::milliseconds(100); }));
+  CHECK(f.judged.empty());
+  hanging.come_back();
+  CHECK(f.all(1).size() == 1);  // from that keyring, or from the one that gpg had begun to read
+  CHECK(f.checker.running() == base::Duration::zero());
+}
+
+TEST_CASE("a gpg that hangs holds up nobody's end", "[trust]") {
+  const Fixture f;
+  const peer::KnownCredential known = f.credential("document");
+  const HangingHome hanging(f.home);
+  bool judged = false;
+  {
+    test::TestLoop t;
+    peer::CredentialChecker checker(t.loop, Fixture::trusting(f.home), base::Log());
+    checker.check(known, [&judged](const auto&) { judged = true; });
+    REQUIRE(t.until([&] { return checker.running() > std::chrono::milliseconds(100); }));
+  }
+  hanging.come_back();
+  CHECK_FALSE(judged);
 }
