@@ -135,4 +135,11 @@ Hash row_root(const BatchRow& row) {
   return MerkleTree(std::move(leaves)).root();
 }
 
+bool is_sound_row(ByteView bytes) {
+  const auto row = decode_row(bytes);
+  if (!row) return false;
+  const auto header = decode_header(row->header());
+  return header && row_root(*row) == header->root;
+}
+
 }  // namespace mirrorbus::proto

@@ -73,5 +73,7 @@ RowItemAt append_row_item(Bytes& out, ByteView topic, ByteView event);
 Decoded<BatchRow> decode_row(ByteView bytes);
 // The Merkle root over the items.
 Hash row_root(const BatchRow& row);
+// It can be read and has the root that its header says. What a disk has changed has not.
+bool is_sound_row(ByteView bytes);
 
 }  // namespace mirrorbus::proto

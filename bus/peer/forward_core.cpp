@@ -31,12 +31,17 @@ ForwardFound forward_read(store::Journal& journal, const ForwardRead& read) {
       }
       found.credentials = journal.first_credentials_after(read.epoch, 1);
       break;
-    case What::Rows:
-      found.rows = journal
-                       .read({read.seq, tail.last_seq, "", ForwardCore::kRequestBytes,
-                              ForwardCore::kRequestBytes})
-                       .rows;
+    case What::Rows: {
+      auto& rows = found.rows;
+      rows = journal
+                 .read({read.seq, tail.last_seq, "", ForwardCore::kRequestBytes,
+                        ForwardCore::kRequestBytes})
+                 .rows;
+      const auto bad = std::ranges::find_if_not(rows, proto::is_sound_row);
+      found.damaged = bad != rows.end();
+      rows.erase(bad, rows.end());
       break;
+    }
     case What::Firsts:
       found.credentials = journal.first_credentials_after(read.epoch, kFirstsAtOnce);
       std::erase_if(found.credentials, [&](const proto::SealedCredential& sealed) {
@@ -238,7 +243,12 @@ void ForwardCore::found(std::uint64_t number, ForwardFound found, base::Now now)
       break;
     }
     case What::Rows:
-      if (found.rows.empty()) return pause(proto::Reject::NotHeld, 0, kLongestPause, now);
+      if (found.rows.empty()) {
+        damaged_at_ = found.damaged ? read_.seq : 0;
+        return pause(found.damaged ? proto::Reject::BadRoot : proto::Reject::NotHeld, 0,
+                     kLongestPause, now);
+      }
+      damaged_at_ = 0;
       take_rows(std::move(found.rows), now);
       break;
     case What::Firsts:

@@ -6,7 +6,8 @@
 //   epochs, until it has cut off what we have lost → rows from there on, each behind the
 //   credentials that seal it, a window of them in flight; heads beside them
 //
-// Whatever is refused or lost begins again with the question, after a pause. Nothing is skipped.
+// Whatever is refused or lost begins again with the question, after a pause. Nothing is skipped: a
+// row that the disk has changed is where it ends, until retention has taken that.
 #pragma once
 
 #include "bus/base/clock.hpp"
@@ -39,6 +40,7 @@ struct ForwardFound {
   std::uint64_t oldest = 0, last = 0;        // as a journal's tail
   std::optional<proto::Hash> header;         // Match: the hash of that row's header
   std::vector<proto::Bytes> rows;
+  bool damaged = false;  // Rows: the next one is not what was signed
   std::vector<proto::SealedCredential> credentials;
 };
 // Blocking: on the journal's reading thread.
@@ -86,6 +88,7 @@ class ForwardCore {
   std::uint64_t through() const { return there_.through; }  // durable at the relay, as far as known
   bool in_order() const { return state_ == State::Ready; }  // the relay takes what we have
   std::optional<proto::Reject> trouble() const { return trouble_; }  // why not, since it last did
+  std::uint64_t damaged_at() const { return damaged_at_; }  // 0: a row there is not it
   std::uint64_t rows() const { return rows_; }                       // taken there
 
  private:
@@ -150,6 +153,7 @@ class ForwardCore {
   std::uint64_t reading_ = 0;  // the read under way; 0 = none
   ForwardRead read_;
   std::uint64_t rows_ = 0;
+  std::uint64_t damaged_at_ = 0;
 };
 
 }  // namespace mirrorbus::peer

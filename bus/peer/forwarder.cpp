@@ -1,6 +1,7 @@
 #include "bus/peer/forwarder.hpp"
 
 #include "bus/net/endpoint.hpp"
+#include "bus/peer/journal_damage.hpp"
 #include "proto/limits.hpp"
 
 namespace mirrorbus::peer {
@@ -30,6 +31,7 @@ Forwarder::Forwarder(base::Loop& loop, net::ZmqContext& context, const Settings&
       lag_(registry.gauge("mirrorbus_forward_lag_events",
                           "Events durable here and not yet, as far as known, at the relay.",
                           {"relay", relay})),
+      damaged_(journal_damaged(registry)),
       registry_(registry),
       tick_(loop),
       after_(loop, [this] { after(); }),
@@ -68,6 +70,8 @@ void Forwarder::after() {
 void Forwarder::tell() {
   rows_.add(core_.rows() - counted_rows_);
   counted_rows_ = core_.rows();
+  if (const std::uint64_t at = core_.damaged_at(); at != std::exchange(counted_damage_, at) && at != 0)
+    damaged_.add();
   lag_.set(last_ > core_.through() ? static_cast<double>(last_ - core_.through()) : 0);
   const auto trouble = core_.trouble();
   const base::MonoTime now = loop_.now().mono;
@@ -77,8 +81,15 @@ void Forwarder::tell() {
                  "Times that a relay did not take what was handed over, by reason.",
                  {"reason", to_string(*trouble)})
         .add();
-    log_.warning("relay {} does not take our events: {}; trying again, nothing is lost meanwhile",
-                 relay_, to_string(*trouble));
+    if (core_.damaged_at() != 0)
+      log_.error("the journal is damaged: the batch that begins with event {} is not what was "
+                 "signed. Relay {} gets nothing behind it until `retain` has taken it; check the "
+                 "disk",
+                 core_.damaged_at(), relay_);
+    else
+      log_.warning("relay {} does not take our events: {}; trying again, nothing is lost "
+                   "meanwhile",
+                   relay_, to_string(*trouble));
     told_at_ = now;
     told_good_ = false;
   } else if (!trouble && core_.in_order() && !told_good_) {

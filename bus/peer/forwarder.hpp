@@ -64,8 +64,10 @@ class Forwarder : private ForwardActions {
   bool told_good_ = false;
   base::MonoTime told_at_{};
   std::uint64_t counted_rows_ = 0;
+  std::uint64_t counted_damage_ = 0;  // where it began
   base::Counter& rows_;
   base::Gauge& lag_;
+  base::Counter& damaged_;
   base::Registry& registry_;
 
   base::Timer tick_;

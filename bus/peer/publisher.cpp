@@ -1,5 +1,6 @@
 #include "bus/peer/publisher.hpp"
 
+#include "bus/peer/journal_damage.hpp"
 #include "bus/store/memory_journal.hpp"
 #include "proto/head.hpp"
 
@@ -50,8 +51,7 @@ Publisher::Metrics::Metrics(base::Registry& r)
                           "Commits that found the disk full and were tried again.")),
       duplicates(r.counter("mirrorbus_duplicate_publisher_total",
                            "Heads of this daemon's own stream that another one sent.")),
-      damaged(r.counter("mirrorbus_journal_damaged_total",
-                        "Batches left out of replays: on disk they are not what was signed.")),
+      damaged(journal_damaged(r)),
       last_seq(r.gauge("mirrorbus_last_seq", "Last durable sequence number.")),
       credential_not_after(r.gauge("mirrorbus_credential_not_after_seconds",
                                    "When the credential in use ends, since 1970.")) {}

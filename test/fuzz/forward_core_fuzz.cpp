@@ -1,6 +1,7 @@
 // A stream is handed over to a relay that answers whatever it likes, late or not at all; then to an
 // honest one, which comes to have all of it.
 #include "test/fuzz/fuzz.hpp"
+#include "test/bus/peer/damaged_journal.hpp"
 #include "test/services/relay/forward_fixture.hpp"
 
 #include <array>
@@ -99,6 +100,16 @@ proto::Answer any_answer(fuzz::Choices& in, const Relay& relay, const store::Tai
   return answer;
 }
 
+// Or nothing, or a journal of which the disk has changed a row.
+peer::ForwardFound any_found(fuzz::Choices& in, store::Journal& journal,
+                             const peer::ForwardRead& read) {
+  const unsigned how = in.byte();
+  if (how == 0) return {};
+  if (how != 1) return peer::forward_read(journal, read);
+  peer::test::DamagedJournal damaged(journal, read.seq + in.below(4));
+  return peer::forward_read(damaged, read);
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -133,10 +144,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       case 4:
         if (publisher.reads.empty()) break;
         forward.found(publisher.reads.front().first,
-                      in.byte() == 0
-                          ? peer::ForwardFound{}
-                          : peer::forward_read(*publisher.journal, publisher.reads.front().second),
-                      now);
+                      any_found(in, *publisher.journal, publisher.reads.front().second), now);
         publisher.reads.pop_front();
         break;
       case 5: {  // in any order, or a second time

@@ -1,6 +1,7 @@
 // A publisher's ForwardCore and a relay's ForwardedStream, and between them a network that loses
 // what is under way; both end and begin again, the publisher also from a copy of its journal, and
 // from none.
+#include "test/bus/peer/damaged_journal.hpp"
 #include "test/services/relay/forward_fixture.hpp"
 #include "test/support/environment.hpp"
 
@@ -140,4 +141,45 @@ TEST_CASE("whatever ends and comes back, the relay has what its publisher has", 
   CHECK(cuts > seeds / 2);
   CHECK(holes > seeds / 2);
   CHECK(early_heads > seeds / 2);
+}
+
+TEST_CASE("a batch that the disk has changed is not handed over, nor what is behind it", "[forward]") {
+  World world(1);
+  Publisher& publisher = world.publisher;
+  for (int batch = 0; batch < 20; ++batch, world.seconds += 1) publisher.publish(1, world.now());
+  peer::test::DamagedJournal journal(*publisher.journal, 11);
+  const auto go_on = [&] {
+    for (int step = 0; step < 200; ++step) {
+      world.seconds += 1;
+      publisher.beat(world.now());
+      publisher.forward->tick(world.now());
+      while (!publisher.reads.empty() || !publisher.under_way.empty()) {
+        if (!publisher.reads.empty()) {
+          const auto [number, read] = publisher.reads.front();
+          publisher.reads.pop_front();
+          publisher.forward->found(number, peer::forward_read(journal, read), world.now());
+          continue;
+        }
+        const auto message = std::move(publisher.under_way.front());
+        publisher.under_way.pop_front();
+        for (const proto::Bytes& part : message.parts)
+          if (message.kind == Kind::Rows) REQUIRE(proto::is_sound_row(part));
+        publisher.forward->answered(
+            message.question, world.relay.answer(message.kind, message.parts, world.now()),
+            world.now());
+      }
+    }
+  };
+  go_on();
+  CHECK(world.relay.tail().last_seq == 10);
+  CHECK(publisher.forward->damaged_at() == 11);
+  CHECK(publisher.forward->trouble() == Reject::BadRoot);
+
+  publisher.journal->prune(base::to_ns(peer::test::at(11).wall), SIZE_MAX);
+  REQUIRE(publisher.journal->tail().oldest_seq == 12);
+  go_on();
+  CHECK(world.relay.tail().last_seq == 20);
+  CHECK(world.relay.holes == 1);
+  CHECK(publisher.forward->damaged_at() == 0);
+  CHECK_FALSE(publisher.forward->trouble());
 }
