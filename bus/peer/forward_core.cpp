@@ -102,6 +102,7 @@ void ForwardCore::pause(proto::Reject why, std::uint32_t after_ms, base::Duratio
                         base::Now now) {
   state_ = State::Pause;
   trouble_ = why;
+  damaged_at_ = 0;
   const base::Duration pause = std::min(next_pause_, longest);
   next_pause_ = std::min<base::Duration>(2 * pause, kLongestPause);
   not_before_ = now.mono + std::max<base::Duration>(
@@ -244,11 +245,11 @@ void ForwardCore::found(std::uint64_t number, ForwardFound found, base::Now now)
     }
     case What::Rows:
       if (found.rows.empty()) {
-        damaged_at_ = found.damaged ? read_.seq : 0;
-        return pause(found.damaged ? proto::Reject::BadRoot : proto::Reject::NotHeld, 0,
-                     kLongestPause, now);
+        pause(found.damaged ? proto::Reject::BadRoot : proto::Reject::NotHeld, 0, kLongestPause,
+              now);
+        if (found.damaged) damaged_at_ = read_.seq;
+        return;
       }
-      damaged_at_ = 0;
       take_rows(std::move(found.rows), now);
       break;
     case What::Firsts:

@@ -88,7 +88,7 @@ class ForwardCore {
   std::uint64_t through() const { return there_.through; }  // durable at the relay, as far as known
   bool in_order() const { return state_ == State::Ready; }  // the relay takes what we have
   std::optional<proto::Reject> trouble() const { return trouble_; }  // why not, since it last did
-  std::uint64_t damaged_at() const { return damaged_at_; }  // 0: a row there is not it
+  std::uint64_t damaged_at() const { return damaged_at_; }  // trouble() is of the row there; or 0
   std::uint64_t rows() const { return rows_; }                       // taken there
 
  private:

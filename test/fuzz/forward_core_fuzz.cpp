@@ -13,22 +13,6 @@ namespace {
 
 constexpr double kStart = 100;
 
-// Everything that is under way, until nothing is.
-void settle(Publisher& publisher, Relay& relay, base::Now now) {
-  while (!publisher.reads.empty() || !publisher.under_way.empty()) {
-    if (!publisher.reads.empty()) {
-      const auto [number, read] = publisher.reads.front();
-      publisher.reads.pop_front();
-      publisher.forward->found(number, peer::forward_read(*publisher.journal, read), now);
-      continue;
-    }
-    const auto message = std::move(publisher.under_way.front());
-    publisher.under_way.pop_front();
-    publisher.forward->answered(message.question, relay.answer(message.kind, message.parts, now),
-                                now);
-  }
-}
-
 // In the end the relay has what the publisher has.
 void hand_over(Publisher& publisher, Relay& relay, double seconds) {
   const store::Tail tail = publisher.journal->tail();
@@ -36,7 +20,7 @@ void hand_over(Publisher& publisher, Relay& relay, double seconds) {
     const base::Now now = at(seconds);
     publisher.beat(now);
     publisher.forward->tick(now);
-    settle(publisher, relay, now);
+    settle(publisher, *publisher.journal, relay, now);
     if (relay.tail().last_seq == tail.last_seq && relay.tail().header == tail.header &&
         publisher.forward->in_order() && publisher.forward->through() == tail.last_seq)
       return;

@@ -95,6 +95,7 @@ struct Relay {
   }
 
   std::optional<Reject> take(const proto::Bytes& part) {
+    must(proto::is_sound_row(part), "what the disk has changed is not sent");
     const auto row = proto::decode_row(part);
     const auto header = *proto::decode_header(row->header());
     const auto sealer = known.find(header.credential);
@@ -223,5 +224,21 @@ struct Publisher : peer::ForwardActions {
     journal = std::move(copy);
   }
 };
+
+// Everything that is under way, until nothing is; what is read is read from `journal`.
+inline void settle(Publisher& publisher, store::Journal& journal, Relay& relay, base::Now now) {
+  while (!publisher.reads.empty() || !publisher.under_way.empty()) {
+    if (!publisher.reads.empty()) {
+      const auto [number, read] = publisher.reads.front();
+      publisher.reads.pop_front();
+      publisher.forward->found(number, peer::forward_read(journal, read), now);
+      continue;
+    }
+    const auto message = std::move(publisher.under_way.front());
+    publisher.under_way.pop_front();
+    publisher.forward->answered(message.question, relay.answer(message.kind, message.parts, now),
+                                now);
+  }
+}
 
 }  // namespace mirrorbus::relay::test
