@@ -21,9 +21,7 @@ CredentialChecker::CredentialChecker(base::Loop& loop, const TrustSettings& trus
       running_told_(loop),
       worker_(loop, 1) {}
 
-CredentialChecker::~CredentialChecker() {
-  worker_.leave_behind(kGpgPatience);
-}
+CredentialChecker::~CredentialChecker() { worker_.leave_behind(kGpgPatience); }
 
 // One after the other.
 template <class Job, class Done>
@@ -45,17 +43,17 @@ base::Duration CredentialChecker::running() const {
 }
 
 void CredentialChecker::tell_running() {
-  log_.warning("gpg has been at one credential for {} s: does another process hold a lock in {}? "
-               "Until it is done no credential is checked",
-               std::chrono::duration_cast<std::chrono::seconds>(running()).count(), trust_.home);
+  log_.warning(
+      "gpg has been at one credential for {} s: does another process hold a lock in {}? "
+      "Until it is done no credential is checked",
+      std::chrono::duration_cast<std::chrono::seconds>(running()).count(), trust_.home);
   running_told_.start(kTellAgain, [this] { tell_running(); });
 }
 
 void CredentialChecker::check(const KnownCredential& known, Judge judge) {
   if (known.credential.stream.scheme == proto::Scheme::None) {
     // The policy has a rule for unsigned streams of this name; there is nothing else to check.
-    submit([] {},
-           [judge = std::move(judge)](base::Outcome<void>) { judge(CredentialVerdict{}); });
+    submit([] {}, [judge = std::move(judge)](base::Outcome<void>) { judge(CredentialVerdict{}); });
     return;
   }
   start({known.id, known.credential.stream, known.sealed, known.signer, std::move(judge),

@@ -60,6 +60,7 @@ class CredentialChecker {
   void submit(Job job, Done done);
   void start(Check check);
   void found(Check check, std::uint64_t generation, const Outcome& outcome);
+  void tell_running();
 
   base::Loop& loop_;
   TrustSettings trust_;
@@ -69,10 +70,8 @@ class CredentialChecker {
   std::shared_ptr<Reading> reading_ = std::make_shared<Reading>();
   std::int64_t recheck_s_ = 0;  // when what was looked at for revocation ends; 0 = never
   std::map<proto::Hash, std::unique_ptr<base::Timer>> verify_again_;  // by credential
-  void tell_running();
-
-  std::size_t waiting_ = 0;       // checks that were submitted and are not done
-  base::MonoTime began_{};        // the first of them
+  std::size_t waiting_ = 0;  // checks that were submitted and are not done
+  base::MonoTime began_{};   // the first of them
   base::Timer running_told_;
   base::WorkerPool worker_;
 };

@@ -26,8 +26,7 @@ Forwarder::Forwarder(base::Loop& loop, net::ZmqContext& context, const Settings&
       log_(log.area("forward")),
       core_(*this),
       rows_(registry.counter("mirrorbus_forward_batches_total",
-                             "Batches handed over to a relay, durable there.",
-                             {"relay", relay})),
+                             "Batches handed over to a relay, durable there.", {"relay", relay})),
       lag_(registry.gauge("mirrorbus_forward_lag_events",
                           "Events durable here and not yet, as far as known, at the relay.",
                           {"relay", relay})),
@@ -70,7 +69,8 @@ void Forwarder::after() {
 void Forwarder::tell() {
   rows_.add(core_.rows() - counted_rows_);
   counted_rows_ = core_.rows();
-  if (const std::uint64_t at = core_.damaged_at(); at != std::exchange(counted_damage_, at) && at != 0)
+  if (const std::uint64_t at = core_.damaged_at();
+      at != std::exchange(counted_damage_, at) && at != 0)
     damaged_.add();
   lag_.set(last_ > core_.through() ? static_cast<double>(last_ - core_.through()) : 0);
   const auto trouble = core_.trouble();
@@ -82,14 +82,16 @@ void Forwarder::tell() {
                  {"reason", to_string(*trouble)})
         .add();
     if (core_.damaged_at() != 0)
-      log_.error("the journal is damaged: the batch that begins with event {} is not what was "
-                 "signed. Relay {} gets nothing behind it until `retain` has taken it; check the "
-                 "disk",
-                 core_.damaged_at(), relay_);
+      log_.error(
+          "the journal is damaged: the batch that begins with event {} is not what was "
+          "signed. Relay {} gets nothing behind it until `retain` has taken it; check the "
+          "disk",
+          core_.damaged_at(), relay_);
     else
-      log_.warning("relay {} does not take our events: {}; trying again, nothing is lost "
-                   "meanwhile",
-                   relay_, to_string(*trouble));
+      log_.warning(
+          "relay {} does not take our events: {}; trying again, nothing is lost "
+          "meanwhile",
+          relay_, to_string(*trouble));
     told_at_ = now;
     told_good_ = false;
   } else if (!trouble && core_.in_order() && !told_good_) {

@@ -92,8 +92,8 @@ proto::Answer StreamVerbs::replay(const proto::Request& request) {
   answer.more = rows.more;
   // What no longer is what was signed is not held: whoever asks must neither take it for the
   // publisher's lie nor stop there. The next event's back-pointer tells of the hole.
-  damaged_ += std::erase_if(
-      rows.rows, [](const proto::Bytes& row) { return !proto::is_sound_row(row); });
+  damaged_ +=
+      std::erase_if(rows.rows, [](const proto::Bytes& row) { return !proto::is_sound_row(row); });
   proto::Answer result;
   result.fields = proto::to_fields(answer);
   result.parts = std::move(rows.rows);

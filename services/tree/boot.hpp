@@ -1,4 +1,5 @@
-// Which boot of the machine this is: what was written in it and not synced is there as long as it lasts.
+// Which boot of the machine this is: what was written in it and not synced is there as long as it
+// lasts.
 #pragma once
 
 #include <string>

@@ -10,8 +10,7 @@ constexpr std::string_view kSyncedSetting = "synced until";
 
 }  // namespace
 
-DiskTime::DiskTime(Index& index, std::string boot)
-    : index_(index), boot_(std::move(boot)) {}
+DiskTime::DiskTime(Index& index, std::string boot) : index_(index), boot_(std::move(boot)) {}
 
 std::optional<timespec> DiskTime::doubtful_since() const {
   if (!boot_.empty() && index_.setting(kBootSetting) == boot_) return std::nullopt;

@@ -74,8 +74,7 @@ TEST_CASE("keys that are judged again and again do not put off a gap", "[subscri
   for (double now = 0; now < 150 && behind.subscriber.gaps.empty(); now += 0.5) {
     behind.subscriber.core->tick(at(now));
     for (const Question& question : std::exchange(behind.subscriber.questions, {}))
-      behind.subscriber.core->answered(question.id, proto::refuse(Reject::Unavailable), 1,
-                                       at(now));
+      behind.subscriber.core->answered(question.id, proto::refuse(Reject::Unavailable), 1, at(now));
     // The keyring has changed.
     behind.subscriber.core->set_policy(TestSubscriber::policy(behind.publisher.name));
     behind.subscriber.believe(behind.publisher, at(now));
@@ -120,8 +119,8 @@ TEST_CASE("a batch that the disk has changed is one gap, and nothing else is los
     behind.subscriber.core->tick(at(now));
     if (now >= beat) behind.subscriber.core->frame(behind.publisher.head(at(beat++)), 0, at(now));
     for (const Question& question : std::exchange(behind.subscriber.questions, {})) {
-      const auto request = proto::decode_request(
-          proto::encode_request({question.id, question.verb, question.args}));
+      const auto request =
+          proto::decode_request(proto::encode_request({question.id, question.verb, question.args}));
       behind.subscriber.core->answered(
           question.id, proto::decode_answer(proto::encode_answer(*verbs.answer(*request))), 1,
           at(now));
@@ -134,6 +133,5 @@ TEST_CASE("a batch that the disk has changed is one gap, and nothing else is los
   CHECK(behind.subscriber.gaps[0].to == damaged);
   // It is no sign against the publisher: nothing of it was refused.
   CHECK(behind.subscriber.core->counts().cuts == 0);
-  CHECK(behind.subscriber.core->counts()
-            .refused[static_cast<std::size_t>(Reject::BadRoot)] == 0);
+  CHECK(behind.subscriber.core->counts().refused[static_cast<std::size_t>(Reject::BadRoot)] == 0);
 }

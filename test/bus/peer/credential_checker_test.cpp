@@ -112,7 +112,8 @@ TEST_CASE("another home says what is known of the same credentials", "[trust]") 
 
 namespace {
 
-// A home in which gpg waits, as it does for another process's lock: until somebody writes its keyring.
+// A home in which gpg waits, as it does for another process's lock: until somebody writes its
+// keyring.
 struct HangingHome {
   std::string keyring;
   explicit HangingHome(const test::GnupgHome& home) : keyring(home.path() + "/pubring.kbx") {

@@ -143,7 +143,8 @@ TEST_CASE("whatever ends and comes back, the relay has what its publisher has", 
   CHECK(early_heads > seeds / 2);
 }
 
-TEST_CASE("a batch that the disk has changed is not handed over, nor what is behind it", "[forward]") {
+TEST_CASE("a batch that the disk has changed is not handed over, nor what is behind it",
+          "[forward]") {
   World world(1);
   Publisher& publisher = world.publisher;
   for (int batch = 0; batch < 20; ++batch, world.seconds += 1) publisher.publish(1, world.now());
