@@ -20,6 +20,10 @@ net::ZmqSocket& Asker::socket_to(const std::string& endpoint) {
       [this](std::vector<proto::Bytes> parts, const net::ZmqSender& sender) {
         receive(parts, sender.address());
       });
+  socket->on_event([this, endpoint](const net::ZmqEvent& event) {
+    using Kind = net::ZmqEvent::Kind;
+    if (event.kind == Kind::Disconnected || event.kind == Kind::HandshakeFailed) lost(endpoint);
+  });
   socket->connect(endpoint);
   // Whoever still waits on one of these asks again.
   if (sockets_.size() >= kMaxSockets) sockets_.clear();
@@ -41,6 +45,18 @@ void Asker::receive(const std::vector<proto::Bytes>& parts, const std::string& f
   if (!answer) return on_unreadable_(answer.error());  // whoever asked runs into his time
   auto found = waiting_.extract(answer->id);
   if (found) found.mapped().on_answer(std::move(answer), from);
+}
+
+// What was on its way there is gone with the connection.
+void Asker::lost(const std::string& endpoint) {
+  std::vector<OnAnswer> unanswered;
+  for (auto it = waiting_.begin(); it != waiting_.end();) {
+    const auto one = it++;
+    if (one->second.endpoint != endpoint) continue;
+    unanswered.push_back(std::move(one->second.on_answer));
+    waiting_.erase(one);
+  }
+  for (OnAnswer& on_answer : unanswered) on_answer(proto::refuse(proto::Reject::Unavailable), {});
 }
 
 void Asker::expire() {

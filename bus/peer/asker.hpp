@@ -25,7 +25,7 @@ class Asker {
         base::Duration timeout = std::chrono::seconds(5));
   ~Asker();
 
-  // Unavailable if no answer comes in time, or what the answer was refused for as an answer. Throws
+  // Unavailable if no answer comes in time, or before the connection breaks; or what the answer was refused for as an answer. Throws
   // if libzmq cannot connect to the endpoint; `on_answer` is as it was then.
   void ask(const std::string& endpoint, const std::string& verb, const proto::Map& args,
            OnAnswer&& on_answer);
@@ -38,6 +38,7 @@ class Asker {
   };
   net::ZmqSocket& socket_to(const std::string& endpoint);
   void receive(const std::vector<proto::Bytes>& parts, const std::string& from);
+  void lost(const std::string& endpoint);
   void expire();
 
   static constexpr std::size_t kMaxSockets = 64;

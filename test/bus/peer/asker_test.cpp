@@ -65,3 +65,28 @@ TEST_CASE("an answer says where it comes from", "[asker]") {
   CHECK(from.front() == "127.0.0.1");
   CHECK(from.back().starts_with(':'));  // a local socket: who is behind it
 }
+
+TEST_CASE("a connection that breaks is waited for no longer; the next one serves", "[asker]") {
+  Fixture f;
+  peer::Asker asker(f.loop, f.context, [](proto::Reject) {}, 1h);
+  const std::string endpoint = "ipc://" + (f.tmp / "serve");
+  {
+    net::ZmqSocket silent(f.loop, f.context, net::ZmqType::Router, {});
+    bool asked = false;
+    silent.on_message([&asked](const auto&, const net::ZmqSender&) { asked = true; });
+    silent.bind(endpoint);
+    for (int i = 0; i < 2; ++i) asker.ask(endpoint, "info", {}, f.on_answer());
+    REQUIRE(f.until([&] { return asked; }));
+    CHECK(f.refused.empty());
+  }
+  CHECK(f.until([&] { return f.refused.size() == 2; }));
+  CHECK(f.refused == std::vector(2, proto::Reject::Unavailable));
+
+  base::Registry registry;
+  peer::ServeServer server(f.loop, f.context, registry);
+  server.bind(endpoint);
+  bool answered = false;
+  asker.ask(endpoint, "info", {}, [&answered](proto::Decoded<proto::Answer> answer,
+                                              const std::string&) { answered = answer.has_value(); });
+  CHECK(f.until([&] { return answered; }));
+}
