@@ -47,8 +47,10 @@ void Asker::receive(const std::vector<proto::Bytes>& parts, const std::string& f
   if (found) found.mapped().on_answer(std::move(answer), from);
 }
 
-// What was on its way there is gone with the connection.
-void Asker::lost(const std::string& endpoint) {
+// What was on its way there is gone with the connection. A new socket asks anew: libzmq gives up for
+// good on a peer whose answer is too large or not ZeroMQ.
+void Asker::lost(std::string endpoint) {
+  sockets_.erase(endpoint);
   std::vector<OnAnswer> unanswered;
   for (auto it = waiting_.begin(); it != waiting_.end();) {
     const auto one = it++;
@@ -65,8 +67,6 @@ void Asker::expire() {
   // Ids grow with time, so the first to expire is the first.
   while (!waiting_.empty() && waiting_.begin()->second.until <= now) {
     Waiting waiting = std::move(waiting_.extract(waiting_.begin()).mapped());
-    // libzmq gives up for good on a peer whose answer is too large or not ZeroMQ: a new socket asks
-    // anew.
     sockets_.erase(waiting.endpoint);
     late.push_back(std::move(waiting.on_answer));
   }

@@ -38,7 +38,7 @@ class Asker {
   };
   net::ZmqSocket& socket_to(const std::string& endpoint);
   void receive(const std::vector<proto::Bytes>& parts, const std::string& from);
-  void lost(const std::string& endpoint);
+  void lost(std::string endpoint);
   void expire();
 
   static constexpr std::size_t kMaxSockets = 64;
