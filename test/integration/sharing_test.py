@@ -315,6 +315,24 @@ class Empty(http.server.BaseHTTPRequestHandler):
         self.send_error(405)
 
 
+class Namer:
+    """A serve socket that has version `number`, and once it `sends_on` has whoever asks pull from `sources`."""
+
+    def __init__(self, test, number, sources):
+        self.number, self.sources = number, sources
+        self.wanted = []  # what it was asked for
+        self.sends_on = threading.Event()
+        self.endpoint = serving.answering(test, self.answer)
+
+    def answer(self, asked):
+        if asked["verb"] != "have":
+            return [{"status": "not_held"}]
+        self.wanted.append(asked["want"])
+        pull, sources = ("others", self.sources) if self.sends_on.is_set() else ("none", [])
+        return [{"status": "ok", "number": self.number, "content": "", "pull": pull, "sources": sources,
+                 "again_ms": 1000}]
+
+
 class SeveralSources(Sharing):
     def liar(self, origin):
         return self.serve_http(Liar, origin=origin)
@@ -350,55 +368,41 @@ class SeveralSources(Sharing):
         self.addCleanup(server.shutdown)
         return f"http://127.0.0.1:{server.server_address[1]}"
 
-    def namer(self, **answer):
-        """A serve socket that answers every `have` alike, and nothing else."""
-        return serving.answering(
-            self, lambda asked: [{"status": "ok", **answer} if asked["verb"] == "have" else {"status": "not_held"}]
-        )
+    def follows(self, name, namer, number, **more):
+        """A mirror, up and at version `number`, that asks the namer before the origin."""
+        mirror = self.mirror(name, ["origin"], **more)
+        listed = f'static = [{{ serve = "{namer.endpoint}" }}, '
+        mirror.write_text(mirror.read_text().replace("static = [", listed, 1))
+        self.up(name, mirror)
+        self.reaches(name, number)
+        # Only who has answered is asked before the origin, and a second question follows the first's answer.
+        until(f"{name} is answered by who is listed first", lambda: len(namer.wanted) > 1)
 
     def test_where_all_fails_that_one_names_others_are_asked_in_the_same_try(self):
         """Who is listed first names places that have nothing, or are not there: so it is asked last next time."""
         (dead,) = free_ports(1)
-        named = {"m1": self.serve_http(Empty), "m2": f"http://127.0.0.1:{dead}"}
         RandomTree(self.dir / "a/tree", 100, 8)
         self.up("origin", self.origin())
         first = self.publish()
-        hostile, wanted = {}, {name: [] for name in named}
-        sends_on = threading.Event()
-        for name, url in named.items():
-            def answer(asked, name=name, url=url):
-                if asked["verb"] != "have":
-                    return [{"status": "not_held"}]
-                wanted[name].append(asked["want"])
-                pull, sources = ("others", [url]) if sends_on.is_set() else ("none", [])
-                return [{"status": "ok", "number": first, "content": "", "pull": pull, "sources": sources,
-                         "again_ms": 1000}]
-
-            hostile[name] = serving.answering(self, answer)
-            mirror = self.mirror(name, ["origin"])
-            listed = f'static = [{{ serve = "{hostile[name]}" }}, '
-            mirror.write_text(mirror.read_text().replace("static = [", listed, 1))
-            self.up(name, mirror)
-        for name in named:
-            self.reaches(name, first)
-            # Only who has answered is asked before the origin, and a second question follows the first's answer.
-            until(f"{name} is answered by who is listed first", lambda: len(wanted[name]) > 1, 60)
-
-        sends_on.set()
+        namers = {"m1": Namer(self, first, [self.serve_http(Empty)]),
+                  "m2": Namer(self, first, [f"http://127.0.0.1:{dead}"])}
+        for name, namer in namers.items():
+            self.follows(name, namer, first)
+            namer.sends_on.set()
         newest = self.publish_more()
-        for name, url in named.items():
+        for name, namer in namers.items():
             self.reaches(name, newest)
-            self.assertSame(name, f"past {url}")
-            self.assertIn(newest, wanted[name])
+            self.assertSame(name, f"past {namer.sources}")
+            self.assertIn(newest, namer.wanted)
             self.assertFalse(self.said(name, "sync failed|entries are missing"))
-            self.assertTrue(self.said(name, f"not all has come from where {hostile[name]} said"))
+            self.assertTrue(self.said(name, f"not all has come from where {namer.endpoint} said"))
             self.assertEqual(self.status(name)["state"], "current")
 
         newest = self.publish_more()
-        for name in named:
+        for name, namer in namers.items():
             self.reaches(name, newest)
             self.assertSame(name, "at the next version")
-            self.assertNotIn(newest, wanted[name])
+            self.assertNotIn(newest, namer.wanted)
 
     def publish_more(self):
         for number in range(4):  # too much for the event itself
@@ -413,12 +417,11 @@ class SeveralSources(Sharing):
         redirects = self.serve_http(Redirects, to=inward)
         RandomTree(self.dir / "a/tree", 100, 6)
         self.up("origin", self.origin(bus=f'advertise_content = "http://127.0.0.1:{dead}"', content=content))
-        version = self.publish()
-        hostile = self.namer(number=version, content="", pull="others", sources=[inward, redirects], again_ms=1000)
-        mirror = self.mirror("m1", ["origin"], more=f'source = ["{good}"]')
-        mirror.write_text(mirror.read_text().replace("static = [", f'static = [{{ serve = "{hostile}" }}, ', 1))
-        self.up("m1", mirror)
-        self.reaches("m1", version)
+        first = self.publish()
+        namer = Namer(self, first, [inward, redirects])
+        self.follows("m1", namer, first, more=f'source = ["{good}"]')
+        namer.sends_on.set()
+        self.reaches("m1", self.publish_more())
         self.assertSame("m1", "past sources that must not be asked")
         sources = {s["url"]: s for s in self.status("m1")["sources"]}
         for url in (inward, redirects):
