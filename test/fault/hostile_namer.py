@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """A serve socket on another host that names sources, and a server there that redirects: hostile_namer.py SERVE HTTP
 TO NUMBER URL...: answers every `have` with the URLs, as places that have version NUMBER, or without any, that one is to
-ask again later; what is asked of HTTP is sent to TO. Says "ready", and "asked" once it has answered; ends with its
-standard input."""
+ask again later; what is asked of HTTP is sent to TO. Says "ready", and "answered" when it is asked again, for then its first
+answer has come; ends with its standard input."""
 import http.server
 import sys
 import threading
@@ -37,7 +37,7 @@ def main(serve, listen, to, number, *urls):
     poller = zmq.Poller()
     poller.register(router, zmq.POLLIN)
     poller.register(sys.stdin.fileno(), zmq.POLLIN)
-    asked_yet = False
+    times_asked = 0
     while sys.stdin.fileno() not in (ready := dict(poller.poll())):
         if router in ready:
             who, request = router.recv_multipart()[:2]
@@ -46,10 +46,10 @@ def main(serve, listen, to, number, *urls):
             if asked["verb"] == "have":
                 answer |= {"status": "ok", "number": int(number), "content": "", "pull": "others" if urls else "later",
                            "sources": list(urls), "again_ms": 1000}
+                times_asked += 1
+                if times_asked == 2:
+                    print("answered", flush=True)
             router.send_multipart([who, msgpack.packb(answer)])
-            if asked["verb"] == "have" and not asked_yet:
-                print("asked", flush=True)
-                asked_yet = True
     zmq.Context.instance().destroy(0)
 
 
