@@ -25,8 +25,9 @@ class Asker {
         base::Duration timeout = std::chrono::seconds(5));
   ~Asker();
 
-  // Unavailable if no answer comes in time, or before the connection breaks; or what the answer was refused for as an answer. Throws
-  // if libzmq cannot connect to the endpoint; `on_answer` is as it was then.
+  // Unavailable if no answer comes in time, or before the connection breaks; or what the answer was
+  // refused for as an answer. Throws if libzmq cannot connect to the endpoint; `on_answer` is as it
+  // was then.
   void ask(const std::string& endpoint, const std::string& verb, const proto::Map& args,
            OnAnswer&& on_answer);
 

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """A serve socket on another host that names sources, and a server there that redirects: hostile_namer.py SERVE HTTP
 TO NUMBER URL...: answers every `have` with the URLs, as places that have version NUMBER, or without any, that one is to
-ask again later; what is asked of HTTP is sent to TO. Says "ready", and "answered" when it is asked again, for then its first
-answer has come; ends with its standard input."""
+ask again later; what is asked of HTTP is sent to TO. Says "ready", and "answered" when it is asked again, for then its
+first answer has come; ends with its standard input."""
 import http.server
 import sys
 import threading
